@@ -1,0 +1,6 @@
+//! The daemon as a library that tests can start.
+//!
+//! Rooms and who may use whom: `store` and `drivers` know only the crate `bmi`; `run` is the only place that knows both;
+//! `listen` knows `run`; `daemon` starts everything in order.
+
+pub mod drivers;

@@ -1,0 +1,32 @@
+//! The records: ids, names, states and their invariants.
+//!
+//! Nothing here knows an operation, a step or a driver. What is stored is one of these records, so their bincode shape is
+//! frozen: a changed field means a new version in [`record::Record::VERSION`] and a migration in the daemon's store.
+
+pub mod disk;
+pub mod fault;
+pub mod id;
+pub mod journal;
+pub mod name;
+pub mod net;
+pub mod node;
+pub mod project;
+pub mod record;
+pub mod server;
+pub mod size;
+pub mod time;
+pub mod view;
+
+pub use disk::{Format, Image, ImageStatus, Role, Snapshot, Visibility, Volume, VolumeStatus};
+pub use fault::{Class, Fault, Kind};
+pub use id::Id;
+pub use journal::{Answer, Event, Intent, Outcome, Part, Phase};
+pub use name::{Name, Owner, Ref};
+pub use net::{Cidr, Mac, Range};
+pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Target};
+pub use project::{Caller, Meta, Project, Usage};
+pub use record::{Change, Index, IndexKey, Record, Row, Table};
+pub use server::{Dhcp, EngineNetwork, Network, NetworkState, Place, Server, ServerKind, ServerState};
+pub use size::Bytes;
+pub use time::Time;
+pub use view::{View, ViewExt};

@@ -1,0 +1,149 @@
+//! Servers (engines, datastores), networks and where they stand on an engine.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, Cidr, Id, Name, Owner, Range, Time};
+
+/// What a server is (BMI external services).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerKind {
+    /// A host that runs bmid.
+    Engine,
+    /// Where bytes live.
+    Datastore,
+    /// Whoever vouches for users.
+    Authentication,
+}
+
+/// Whether a datastore may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// Being made.
+    Creating,
+    /// In use.
+    Active,
+    /// Being removed.
+    Deleting,
+}
+
+/// Where a datastore's bytes are, in its driver's terms. Everything a storage step needs to find them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// A folder (the embedded default).
+    Folder {
+        /// Absolute path of the root; it holds a file with the datastore's id.
+        path: String,
+        /// Size of the XFS file that bmid made and mounts there, if it did.
+        loop_size: Option<Bytes>,
+        /// That file is sparse: it can run out of space under a tenant.
+        thin: bool,
+    },
+}
+
+/// An engine, a datastore or an authentication service. Source: BMI external services, DreamFactory Server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Primary key.
+    pub id: Id,
+    /// Unique per kind.
+    pub name: Name,
+    /// What it is.
+    pub kind: ServerKind,
+    /// The driver's name (BMI type): `file`, `tgt`.
+    pub driver: String,
+    /// Unique per kind where given.
+    pub url: Option<String>,
+    /// Unique per kind with the port, where given.
+    pub ip: Option<String>,
+    /// See `ip`.
+    pub port: Option<u16>,
+    /// Where the bytes are; none for what holds none.
+    pub place: Option<Place>,
+    /// Whether it may be used.
+    pub state: ServerState,
+    /// When made.
+    pub created_at: Time,
+    /// The operation that holds it now.
+    pub operation: Option<Id>,
+}
+
+/// How addresses are given on a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dhcp {
+    /// bmid's dnsmasq gives addresses and boot files.
+    Serve,
+    /// Another server gives addresses, ours only the boot file (PXE proxy).
+    Proxy,
+    /// Neither: somebody else's server names our TFTP.
+    Off,
+}
+
+impl std::str::FromStr for Dhcp {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Dhcp, String> {
+        match s {
+            "serve" => Ok(Dhcp::Serve),
+            "proxy" => Ok(Dhcp::Proxy),
+            "off" => Ok(Dhcp::Off),
+            _ => Err(format!("{:?} is not a DHCP mode; serve, proxy or off", s.chars().take(40).collect::<String>())),
+        }
+    }
+}
+
+/// Network lifecycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkState {
+    /// Being set up.
+    Creating,
+    /// Serving.
+    Ready,
+    /// Being taken down.
+    Deleting,
+}
+
+/// An owner's use of one VLAN or untagged interface on which nodes boot. Source: BMI Vlan and networkId.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Primary key.
+    pub id: Id,
+    /// Owner.
+    pub owner: Owner,
+    /// Unique per owner.
+    pub name: Name,
+    /// VLAN number 1 to 4094, none for an untagged interface.
+    pub vlan: Option<u16>,
+    /// The engine's address and the subnet.
+    pub address: Cidr,
+    /// From where nodes get addresses; none means any free one of the subnet, by reservation only.
+    pub range: Option<Range>,
+    /// Who gives addresses.
+    pub dhcp: Dhcp,
+    /// Lifecycle.
+    pub state: NetworkState,
+    /// Small number unique among live networks: its tgtd fills behind 127.97.(slot/256).(slot%256).
+    pub slot: u16,
+    /// When made.
+    pub created_at: Time,
+    /// The operation that holds it now.
+    pub operation: Option<Id>,
+}
+
+/// A network's one interface on one engine. Source: BMI ProvisionEngineVlan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineNetwork {
+    /// Primary key.
+    pub id: Id,
+    /// The network.
+    pub network: Id,
+    /// The engine.
+    pub engine: Id,
+    /// The interface's name (BMI interfaceName).
+    pub interface: String,
+    /// bmid put the address on it, so bmid takes it off again.
+    pub address_ours: bool,
+}

@@ -1,0 +1,72 @@
+//! Sizes in bytes, read as people write them (`10G`, `512MiB`), counted exactly, shown in GiB rounded up where a record says `size`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A number of bytes. `10G` and `10GiB` both mean 10 * 2^30: disks and their images are measured in powers of two here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// Whole GiB, rounded up: the unit of `size` and of the `gigabytes` quota (DESIGN section 2, point 9).
+    #[must_use]
+    pub fn gib(self) -> u64 {
+        self.0.div_ceil(1 << 30)
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Bytes, String> {
+        let bad = || {
+            format!(
+                "{:?} is not a size; write a number of bytes, or a number with K, M, G or T",
+                s.chars().take(40).collect::<String>()
+            )
+        };
+        let digits = s.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = s[..digits].parse().map_err(|_| bad())?;
+        let unit = match s[digits..].to_ascii_lowercase().as_str() {
+            "" | "b" => 1u64,
+            "k" | "kib" => 1 << 10,
+            "m" | "mib" => 1 << 20,
+            "g" | "gib" => 1 << 30,
+            "t" | "tib" => 1 << 40,
+            _ => return Err(bad()),
+        };
+        number.checked_mul(unit).map(Bytes).ok_or_else(bad)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.0 {
+            n if n < 1 << 10 => format!("{n} B"),
+            n if n < 1 << 20 => format!("{:.1} KiB", n as f64 / (1u64 << 10) as f64),
+            n if n < 1 << 30 => format!("{:.1} MiB", n as f64 / (1u64 << 20) as f64),
+            n if n < 1 << 40 => format!("{:.1} GiB", n as f64 / (1u64 << 30) as f64),
+            n => format!("{:.1} TiB", n as f64 / (1u64 << 40) as f64),
+        };
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_exactly_and_overflow_is_refused() {
+        assert_eq!("10G".parse(), Ok(Bytes(10 << 30)));
+        assert_eq!("512MiB".parse(), Ok(Bytes(512 << 20)));
+        assert_eq!("1".parse(), Ok(Bytes(1)));
+        for bad in ["", "G", "-1", "1.5G", "10X", "99999999999999T", "18446744073709551616"] {
+            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
+        }
+        assert_eq!(Bytes((1 << 30) + 1).gib(), 2);
+    }
+}

@@ -1,0 +1,148 @@
+//! Facts: what a plan or an answer may ask the outside before deciding. Asking has no effect.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Seen, WorkerKind};
+use crate::model::{Bytes, Cidr, Id, Place};
+
+/// A question to a driver.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Look {
+    /// Network: all interfaces of the host. Answer: [`Fact::Interfaces`].
+    Interfaces,
+    /// Storage: space and abilities of a datastore, made or not. Answer: [`Fact::Datastore`].
+    Datastore(Id, PlaceKey),
+    /// Target: sessions of one target, cheaply. Answer: [`Fact::Sessions`].
+    Sessions {
+        /// In which network's tgtd.
+        network: Id,
+        /// Which target.
+        tid: u32,
+        /// Its name.
+        iqn: String,
+    },
+    /// Target: everything one network's tgtd has. Answer: [`Fact::Targets`].
+    Targets(Id),
+    /// Worker: state of one network's workers. Answer: [`Fact::Workers`].
+    Workers(Id),
+    /// Boot: the script a machine would get, with its secret in it. Answer: [`Fact::Script`].
+    Script(Id, crate::model::Mac),
+    /// Every driver: what is wrong on this host (tools missing, ports taken, rogue DHCP). Answer: [`Fact::Findings`].
+    Doctor {
+        /// The networks to look at: id, interface, address.
+        networks: Vec<(Id, String, String)>,
+    },
+}
+
+/// A place, hashable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PlaceKey {
+    /// The folder.
+    pub path: String,
+}
+
+impl From<&Place> for PlaceKey {
+    fn from(p: &Place) -> PlaceKey {
+        let Place::Folder { path, .. } = p;
+        PlaceKey { path: path.clone() }
+    }
+}
+
+/// An interface of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceFacts {
+    /// Its name.
+    pub name: String,
+    /// Its IPv4 addresses.
+    pub addresses: Vec<Cidr>,
+    /// Administratively up.
+    pub up: bool,
+    /// Has a carrier.
+    pub carrier: bool,
+    /// Largest packet.
+    pub mtu: u32,
+    /// The loopback interface.
+    pub loopback: bool,
+}
+
+/// What a datastore can and has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatastoreFacts {
+    /// The root is read and holds the datastore's id.
+    pub available: bool,
+    /// Why not, for people.
+    pub problem: Option<String>,
+    /// Clones are reflinks: instant, whatever the size. Else sparse copies.
+    pub reflink: bool,
+    /// Size of the file system.
+    pub total: Bytes,
+    /// Free for us.
+    pub free: Bytes,
+    /// Name of the file system.
+    pub filesystem: String,
+}
+
+/// A worker's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Which program.
+    pub kind: WorkerKind,
+    /// Runs and answers.
+    pub running: bool,
+    /// Process id, if it runs.
+    pub pid: u32,
+    /// Resident memory in bytes.
+    pub memory: u64,
+    /// Threads.
+    pub threads: u32,
+    /// How often it was restarted since bmid started.
+    pub restarts: u32,
+    /// What is wrong, for people.
+    pub problem: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, but look at it.
+    Warning,
+    /// Something cannot work.
+    Error,
+}
+
+/// One finding of the doctor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at: `tgtd`, `dhcp on eth1`.
+    pub check: String,
+    /// How bad.
+    pub severity: Severity,
+    /// What was found.
+    pub found: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// A driver's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// To [`Look::Interfaces`].
+    Interfaces(Vec<InterfaceFacts>),
+    /// To [`Look::Datastore`].
+    Datastore(DatastoreFacts),
+    /// To [`Look::Sessions`].
+    Sessions(Vec<super::Session>),
+    /// To [`Look::Targets`].
+    Targets(Vec<Seen>),
+    /// To [`Look::Workers`].
+    Workers(Vec<Health>),
+    /// To [`Look::Script`].
+    Script(Option<String>),
+    /// To [`Look::Doctor`].
+    Findings(Vec<Finding>),
+    /// It could not be found out; why, for people.
+    Unknown(String),
+}

@@ -1,0 +1,69 @@
+//! The engine's addresses on interfaces. VLAN interfaces join here later.
+
+use serde::{Deserialize, Serialize};
+
+use super::family;
+use crate::model::{Cidr, Id};
+
+/// Puts the engine's address on an interface (and a private IPv6 one, so that router solicitations are answered and iPXE
+/// does not wait for them), and brings it up. Refused if the address sits on another interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutAddress {
+    /// For which network.
+    pub network: Id,
+    /// The interface's name.
+    pub interface: String,
+    /// The address.
+    pub address: Cidr,
+    /// The IPv4 address is bmid's to take off again. The IPv6 one, derived from the network's id, always is.
+    pub ours: bool,
+}
+
+/// Takes the engine's address off again, if it is bmid's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropAddress {
+    /// For which network.
+    pub network: Id,
+    /// The interface's name.
+    pub interface: String,
+    /// The address.
+    pub address: Cidr,
+    /// The IPv4 address is bmid's to take off.
+    pub ours: bool,
+}
+
+/// The private IPv6 subnet a network's router advertisements announce: fd97::/16 and the first six bytes of its id; /64.
+#[must_use]
+pub fn ipv6_prefix(network: Id) -> std::net::Ipv6Addr {
+    let b = network.0;
+    let mut o = [0u8; 16];
+    o[0] = 0xfd;
+    o[1] = 0x97;
+    o[2..8].copy_from_slice(&b[..6]);
+    std::net::Ipv6Addr::from(o)
+}
+
+family! {
+    /// Steps of the network drivers.
+    NetworkStep in Network { PutAddress, DropAddress } undo {
+        PutAddress => |s| DropAddress { network: s.network, interface: s.interface.clone(), address: s.address, ours: s.ours },
+    }
+}
+
+impl NetworkStep {
+    /// For which network.
+    #[must_use]
+    pub fn network(&self) -> Id {
+        match self {
+            NetworkStep::PutAddress(s) => s.network,
+            NetworkStep::DropAddress(s) => s.network,
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            NetworkStep::PutAddress(s) => format!("put {} on {}", s.address, s.interface),
+            NetworkStep::DropAddress(s) => format!("take {} off {}", s.address, s.interface),
+        }
+    }
+}

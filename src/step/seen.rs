@@ -1,0 +1,98 @@
+//! What drivers see outside, without effect: the other half of reconcile.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Backing, WorkerKind};
+use crate::model::{Cidr, Id, Mac, Place};
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// One datastore.
+    Datastore {
+        /// Its id.
+        datastore: Id,
+        /// Where.
+        place: Place,
+    },
+    /// Everything that one driver has of one network.
+    Network {
+        /// Its id.
+        network: Id,
+        /// Its interface.
+        interface: String,
+    },
+    /// Which networks this driver has anything of, whether bmid knows them or not.
+    Networks,
+}
+
+/// An initiator's session at a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// tgtd's number for it.
+    pub sid: u64,
+    /// The initiator's name.
+    pub initiator: String,
+    /// From which address.
+    pub address: String,
+}
+
+/// A LUN as tgtd has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenLun {
+    /// LUN.
+    pub number: u8,
+    /// Its backing's path.
+    pub path: String,
+}
+
+/// A target as tgtd has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenTarget {
+    /// tgtd's number.
+    pub tid: u32,
+    /// Its name.
+    pub iqn: String,
+    /// Its LUNs without the controller.
+    pub luns: Vec<SeenLun>,
+    /// Initiator names let in.
+    pub initiators: Vec<String>,
+    /// Accounts bound.
+    pub accounts: Vec<String>,
+    /// Live sessions.
+    pub sessions: Vec<Session>,
+}
+
+/// One thing outside that carries our mark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seen {
+    /// A datastore's root is there and holds the datastore's id. Absent from an answer: the datastore is unavailable.
+    Store(Id),
+    /// A whole backing.
+    Backing(Backing),
+    /// Leftovers of an unfinished import: name, last change in seconds since the epoch.
+    Staging(String, u64),
+    /// A target.
+    Target(SeenTarget),
+    /// A portal that is open.
+    Portal(Ipv4Addr, u16),
+    /// A machine's reservation and script, with a digest of their content.
+    Entry {
+        /// Whose.
+        node: Id,
+        /// Which card.
+        mac: Mac,
+        /// Equal to the digest that the wanted entry would have (see the driver's `digest`).
+        digest: String,
+    },
+    /// The boot service's layout, with a digest of its configuration.
+    Service(String),
+    /// An address on the network's interface.
+    Address(Cidr),
+    /// A worker runs and answers; its process id (0 if unknown).
+    Worker(WorkerKind, u32),
+    /// A network this driver has something of.
+    Network(Id),
+}

@@ -1,0 +1,202 @@
+//! Bytes on a datastore.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Lane, family};
+use crate::model::{Bytes, Format, Id, Place};
+
+/// What a backing is of.
+#[derive(std::clone::Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum BackingKind {
+    /// A golden image: read-only.
+    Image,
+    /// A volume.
+    Volume,
+    /// A snapshot: read-only.
+    Snapshot,
+}
+
+/// One disk's bytes on a datastore; the outside name derives from it alone.
+#[derive(std::clone::Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Backing {
+    /// What it is of.
+    pub kind: BackingKind,
+    /// The image's, volume's or snapshot's id.
+    pub id: Id,
+    /// The volume's generation; 0 for the others.
+    pub generation: u32,
+}
+
+impl Backing {
+    /// An image's bytes.
+    #[must_use]
+    pub fn image(id: Id) -> Backing {
+        Backing { kind: BackingKind::Image, id, generation: 0 }
+    }
+    /// A snapshot's bytes.
+    #[must_use]
+    pub fn snapshot(id: Id) -> Backing {
+        Backing { kind: BackingKind::Snapshot, id, generation: 0 }
+    }
+    /// A volume's bytes.
+    #[must_use]
+    pub fn volume(id: Id, generation: u32) -> Backing {
+        Backing { kind: BackingKind::Volume, id, generation }
+    }
+
+    /// The outside name: `<id>.<generation>`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.id, self.generation)
+    }
+
+    /// Where a target finds it: the absolute path of the file, `ROOT/{images,volumes,snapshots}/<id>.<generation>.raw`.
+    #[must_use]
+    pub fn path(&self, place: &Place) -> String {
+        let Place::Folder { path, .. } = place;
+        format!("{path}/{}/{}.raw", self.folder(), self.name())
+    }
+
+    /// The folder of its kind.
+    #[must_use]
+    pub fn folder(&self) -> &'static str {
+        match self.kind {
+            BackingKind::Image => "images",
+            BackingKind::Volume => "volumes",
+            BackingKind::Snapshot => "snapshots",
+        }
+    }
+
+    fn describe(&self) -> String {
+        let noun = match self.kind {
+            BackingKind::Image => "image",
+            BackingKind::Volume => "volume",
+            BackingKind::Snapshot => "snapshot",
+        };
+        format!("{noun} {}", self.name())
+    }
+}
+
+/// Makes a datastore's root: folders and the file with its id, and the mounted XFS file where asked for.
+/// Refused if the root holds another datastore's or another engine's id, or foreign content.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeStore {
+    /// The datastore.
+    pub datastore: Id,
+    /// The engine it belongs to.
+    pub engine: Id,
+    /// Where.
+    pub place: Place,
+}
+
+/// Takes an empty datastore's root away: folders, id file, mount and XFS file. Foreign content stays.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmakeStore {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+}
+
+/// Takes a golden image in: from the operation's input descriptor, or, when that is gone (after a restart), only if the
+/// final file is there already. The output is [`Imported`].
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+    /// The image.
+    pub image: Id,
+    /// Staging name: equal for a repeat of the same import, so that it resumes.
+    pub staging: String,
+    /// The declared format; none means probe (only a staged copy is ever probed; an undeclared input is staged).
+    pub format: Option<Format>,
+    /// The declared size of the bytes given.
+    pub size: Option<Bytes>,
+    /// The declared SHA-256 of the bytes given, hex.
+    pub sha256: Option<String>,
+    /// The largest disk accepted: a lying header must not fill the datastore.
+    pub max_size: Bytes,
+}
+
+/// What an import found out; fills the image's row.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// The image.
+    pub image: Id,
+    /// Format of the bytes given.
+    pub source_format: Format,
+    /// Size of the disk.
+    pub size_bytes: Bytes,
+    /// MD5 of the bytes given, hex.
+    pub md5: String,
+    /// SHA-256 of the bytes given, hex.
+    pub sha256: String,
+    /// SHA-256 of the raw content, hex.
+    pub raw_sha256: String,
+}
+
+/// Makes `to` with the bytes of `from`: by reflink where the file system can, else a sparse copy. Atomic: whole or absent.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clone {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+    /// Whose bytes.
+    pub from: Backing,
+    /// The new one. Images and snapshots become read-only.
+    pub to: Backing,
+}
+
+/// Removes a backing. Forward only.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remove {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub what: Backing,
+}
+
+family! {
+    /// Steps of the storage drivers.
+    StorageStep in Storage { MakeStore, UnmakeStore, Import, Clone, Remove } undo {
+        MakeStore => |s| UnmakeStore { datastore: s.datastore, place: s.place.clone() },
+        Import => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: Backing::image(s.image) },
+        Clone => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: s.to },
+    }
+}
+
+impl StorageStep {
+    /// The datastore and its place.
+    #[must_use]
+    pub fn place(&self) -> (Id, &Place) {
+        match self {
+            StorageStep::MakeStore(s) => (s.datastore, &s.place),
+            StorageStep::UnmakeStore(s) => (s.datastore, &s.place),
+            StorageStep::Import(s) => (s.datastore, &s.place),
+            StorageStep::Clone(s) => (s.datastore, &s.place),
+            StorageStep::Remove(s) => (s.datastore, &s.place),
+        }
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            StorageStep::Import(s) => Lane::Import(s.datastore),
+            other => Lane::Datastore(other.place().0),
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            StorageStep::MakeStore(s) => format!("make datastore {}", s.datastore),
+            StorageStep::UnmakeStore(s) => format!("take datastore {} away", s.datastore),
+            StorageStep::Import(s) => format!("take in image {}", s.image),
+            StorageStep::Clone(s) => format!("clone {} from {}", s.to.describe(), s.from.describe()),
+            StorageStep::Remove(s) => format!("remove {}", s.what.describe()),
+        }
+    }
+}

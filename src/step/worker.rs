@@ -1,0 +1,74 @@
+//! Processes that must run: one tgtd and one dnsmasq a network.
+
+use serde::{Deserialize, Serialize};
+
+use super::family;
+use crate::model::Id;
+
+/// Which process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerKind {
+    /// Serves disks.
+    Tgtd,
+    /// Serves addresses and boot files.
+    Dnsmasq,
+}
+
+impl WorkerKind {
+    /// The program's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkerKind::Tgtd => "tgtd",
+            WorkerKind::Dnsmasq => "dnsmasq",
+        }
+    }
+}
+
+/// Has a worker run, answering. A tgtd starts behind its loopback portal and empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartWorker {
+    /// For which network.
+    pub network: Id,
+    /// Which program.
+    pub kind: WorkerKind,
+    /// The network's slot: names tgtd's loopback portal.
+    pub slot: u16,
+    /// TCP port of tgtd's portals.
+    pub port: u16,
+}
+
+/// Has a worker not run, and verifies it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopWorker {
+    /// For which network.
+    pub network: Id,
+    /// Which program.
+    pub kind: WorkerKind,
+}
+
+family! {
+    /// Steps of the worker drivers.
+    WorkerStep in Worker { StartWorker, StopWorker } undo {
+        StartWorker => |s| StopWorker { network: s.network, kind: s.kind },
+    }
+}
+
+impl WorkerStep {
+    /// For which network.
+    #[must_use]
+    pub fn network(&self) -> Id {
+        match self {
+            WorkerStep::StartWorker(s) => s.network,
+            WorkerStep::StopWorker(s) => s.network,
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            WorkerStep::StartWorker(s) => format!("start {} of network {}", s.kind.as_str(), s.network),
+            WorkerStep::StopWorker(s) => format!("stop {} of network {}", s.kind.as_str(), s.network),
+        }
+    }
+}
