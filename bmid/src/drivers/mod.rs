@@ -4,6 +4,8 @@
 //! calls that a restart would miss, never sees the store and never another driver. Drivers are synchronous: they run on
 //! bounded pools of blocking threads.
 
+pub mod sim;
+
 use std::fs::File;
 use std::path::PathBuf;
 
