@@ -21,7 +21,9 @@ pub use boot::{BootStep, DropEntry, Entry, Serve, Unserve};
 pub use look::{DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Severity};
 pub use network::{DropAddress, NetworkStep, PutAddress};
 pub use seen::{Scope, Seen, SeenLun, SeenTarget, Session};
-pub use storage::{Backing, BackingKind, Clone, Import, Imported, MakeStore, Remove, StorageStep, UnmakeStore};
+pub use storage::{
+    Backing, BackingKind, Clone, Export, Import, Imported, MakeStore, OpenStore, Remove, StorageStep, UnmakeStore,
+};
 pub use target::{Account, ClosePortal, DropTarget, Lun, MakeTarget, OpenPortal, SwapLun, TargetStep};
 pub use worker::{StartWorker, StopWorker, WorkerKind, WorkerStep};
 
@@ -92,7 +94,7 @@ impl Step {
     #[must_use]
     pub fn deadline_seconds(&self) -> u64 {
         match self {
-            Step::Storage(StorageStep::Import(_)) => 24 * 3_600,
+            Step::Storage(StorageStep::Import(_) | StorageStep::Export(_)) => 24 * 3_600,
             Step::Storage(StorageStep::Clone(_) | StorageStep::MakeStore(_)) => 3_600,
             Step::Storage(_) => 120,
             _ => 30,

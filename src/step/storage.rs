@@ -161,9 +161,33 @@ pub struct Remove {
     pub what: Backing,
 }
 
+/// Writes a backing's content into the operation's descriptor (a file or pipe the client opened). Changes nothing of ours.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub what: Backing,
+    /// In which format; only raw and qcow2, and raw alone into a pipe.
+    pub format: Format,
+}
+
+/// Brings a datastore that was made before within reach: mounts its XFS file if it has one. Never makes anything, so a disk
+/// that is not there yet is not taken for an empty one. For the start of bmid and for repairs, where [`MakeStore`] would
+/// make a second, empty root. Forward only.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenStore {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+}
+
 family! {
     /// Steps of the storage drivers.
-    StorageStep in Storage { MakeStore, UnmakeStore, Import, Clone, Remove } undo {
+    StorageStep in Storage { MakeStore, UnmakeStore, Import, Clone, Remove, Export, OpenStore } undo {
         MakeStore => |s| UnmakeStore { datastore: s.datastore, place: s.place.clone() },
         Import => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: Backing::image(s.image) },
         Clone => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: s.to },
@@ -180,12 +204,15 @@ impl StorageStep {
             StorageStep::Import(s) => (s.datastore, &s.place),
             StorageStep::Clone(s) => (s.datastore, &s.place),
             StorageStep::Remove(s) => (s.datastore, &s.place),
+            StorageStep::Export(s) => (s.datastore, &s.place),
+            StorageStep::OpenStore(s) => (s.datastore, &s.place),
         }
     }
 
     pub(super) fn lane(&self) -> Lane {
         match self {
             StorageStep::Import(s) => Lane::Import(s.datastore),
+            StorageStep::Export(s) => Lane::Import(s.datastore),
             other => Lane::Datastore(other.place().0),
         }
     }
@@ -197,6 +224,8 @@ impl StorageStep {
             StorageStep::Import(s) => format!("take in image {}", s.image),
             StorageStep::Clone(s) => format!("clone {} from {}", s.to.describe(), s.from.describe()),
             StorageStep::Remove(s) => format!("remove {}", s.what.describe()),
+            StorageStep::OpenStore(s) => format!("open datastore {}", s.datastore),
+            StorageStep::Export(s) => format!("write out {} as {}", s.what.describe(), s.format),
         }
     }
 }
