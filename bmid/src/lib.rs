@@ -4,3 +4,4 @@
 //! `listen` knows `run`; `daemon` starts everything in order.
 
 pub mod drivers;
+pub mod store;

@@ -1,0 +1,360 @@
+//! Opening the store: folder, lock, reserve, sled, the store's own record. A store that does not open is moved aside, never
+//! repaired or removed here.
+//!
+//! A new store is made beside its place and renamed there when it is whole and durable, so that a crash at first start
+//! leaves nothing that looks like a store.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use bmi::model::{Change, Fault, Id, Kind, Meta, Name, Owner, Project, Time};
+
+use super::commit::{self, Commits, OnFailed};
+use super::raw;
+use super::reserve::Reserve;
+use super::tx::Tx;
+use super::{DecodeError, Inner, Store, codec, lock, tables};
+
+/// How to open the store.
+pub struct Options {
+    /// sled's cache, in bytes (16 to 64 MiB).
+    pub cache_bytes: u64,
+    /// This engine's name, written at first start.
+    pub engine_name: Name,
+    /// The running release.
+    pub release: String,
+    /// Now.
+    pub now: Time,
+    /// Random bytes that this engine's id is made of at first start.
+    pub random: [u8; 16],
+    /// Called once when the store has failed: bmid must end, for its manager to start it again.
+    pub on_failed: OnFailed,
+}
+
+/// An open store.
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// It was made just now.
+    pub fresh: bool,
+    /// Stores that did not open and were moved aside earlier, newest last. A fresh store beside one of them waits for a
+    /// dump to be restored.
+    pub aside: Vec<PathBuf>,
+}
+
+/// Why the store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "cannot open the store: process {pid} holds it already; stop that bmid, or give this one another state folder"
+    )]
+    Held {
+        /// Its process id; 0 if it did not say.
+        pid: u32,
+    },
+    /// A newer release wrote it.
+    #[error(
+        "cannot open the store: release {release} wrote it with schema {found}, this one knows {known}; start that release or a newer one"
+    )]
+    NewerSchema {
+        /// The store's schema; 0 if the record that says so is itself newer.
+        found: u32,
+        /// The newest this release knows.
+        known: u32,
+        /// The release that wrote last, if that could be read.
+        release: String,
+    },
+    /// It does not open, and was moved aside.
+    #[error("cannot open the store: {why}; it was moved to {}; {}", moved_to.display(), dump_advice(newest_dump.as_deref()))]
+    Corrupt {
+        /// What is wrong with it.
+        why: String,
+        /// Where it is now.
+        moved_to: PathBuf,
+        /// The newest dump beside it.
+        newest_dump: Option<PathBuf>,
+    },
+    /// The folder or a file in it cannot be read.
+    #[error("cannot read the state folder {}: {why}; {fix}", path.display())]
+    Unreadable {
+        /// What cannot be read.
+        path: PathBuf,
+        /// Why.
+        why: String,
+        /// What to do.
+        fix: String,
+    },
+    /// The folder or a file in it cannot be written.
+    #[error("cannot write to the state folder {}: {why}; {fix}", path.display())]
+    Unwritable {
+        /// What cannot be written.
+        path: PathBuf,
+        /// Why.
+        why: String,
+        /// What to do.
+        fix: String,
+    },
+    /// No room, not even with the reserve given back.
+    #[error("cannot open the store: the file system of {} is full; make room there and start again", path.display())]
+    Full {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+fn dump_advice(dump: Option<&Path>) -> String {
+    match dump {
+        Some(d) => format!(
+            "start again with an empty store and restore the newest dump: `bmictl state restore {}`",
+            d.display()
+        ),
+        None => "there is no dump; start again with an empty store, or put a copy of the folder back".to_owned(),
+    }
+}
+
+impl From<OpenError> for Fault {
+    fn from(e: OpenError) -> Fault {
+        let kind = match &e {
+            OpenError::Held { .. } => Kind::Conflict,
+            OpenError::Corrupt { .. } => Kind::Corrupt,
+            OpenError::Full { .. } => Kind::Full,
+            OpenError::NewerSchema { .. } | OpenError::Unreadable { .. } | OpenError::Unwritable { .. } => {
+                Kind::Unavailable
+            }
+        };
+        Fault::new(kind, e.to_string())
+    }
+}
+
+fn writing(path: &Path, e: &io::Error) -> OpenError {
+    let (path, why) = (path.to_owned(), e.to_string());
+    if raw::is_full(e) {
+        return OpenError::Full { path };
+    }
+    let fix =
+        "bmid runs as root; look at the folder's owner and mode, and whether its file system is mounted read-only";
+    OpenError::Unwritable { path, why, fix: fix.to_owned() }
+}
+
+fn reading(path: &Path, e: &io::Error) -> OpenError {
+    let fix = "look at the folder's owner and mode, and at the kernel's log for errors of the disk".to_owned();
+    OpenError::Unreadable { path: path.to_owned(), why: e.to_string(), fix }
+}
+
+/// What came of opening sled.
+enum SledError {
+    Io(io::Error),
+    Broken(String),
+}
+
+fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, SledError> {
+    let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        // What the system refused says nothing about the store; what sled refused does.
+        Ok(Err(sled::Error::Io(e))) if e.raw_os_error().is_some() || raw::is_full(&e) => Err(SledError::Io(e)),
+        Ok(Err(e)) => Err(SledError::Broken(e.to_string())),
+        Err(_) => Err(SledError::Broken("sled panicked while opening it".to_owned())),
+    }
+}
+
+/// fsync of a file or folder and everything in it.
+fn sync_tree(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            sync_tree(&entry?.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
+}
+
+fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| writing(dir, &e))?;
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|p| p.sync_all()).map_err(|e| writing(parent, &e))
+}
+
+pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
+    make_dir(dir)?;
+    let lock = lock::take(dir).map_err(|e| match e {
+        lock::NoLock::Held(pid) => OpenError::Held { pid },
+        lock::NoLock::Io(e) => writing(&dir.join("lock"), &e),
+    })?;
+    let reserve = Reserve::look(dir).map_err(|e| reading(dir, &e))?;
+    reserve.release_if_low();
+    lock.sign();
+    let path = dir.join("db");
+    let fresh = !path.try_exists().map_err(|e| reading(&path, &e))?;
+    let opened = attempt(dir, &path, fresh, &options).or_else(|e| match e {
+        OpenError::Full { .. } if reserve.release() => attempt(dir, &path, fresh, &options),
+        e => Err(e),
+    });
+    let (db, meta) = opened?;
+    let file = File::open(path.join("db")).map_err(|e| reading(&path, &e))?;
+    let store = assemble(dir, db, meta, file, reserve, lock, options.on_failed);
+    // Without the reserve one can work; `reserve_present` tells.
+    let _ = store.remake_reserve();
+    Ok(Opened { store, fresh, aside: aside(dir) })
+}
+
+fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options) -> Result<(sled::Db, Meta), OpenError> {
+    if fresh && !path.exists() {
+        create(dir, path, options)?;
+    }
+    let broken = |why: String| move_aside(dir, path, why, options.now);
+    let db = open_sled(path, options.cache_bytes).map_err(|e| match e {
+        SledError::Io(e) if e.kind() == io::ErrorKind::WouldBlock => OpenError::Held { pid: 0 },
+        SledError::Io(e) if raw::is_full(&e) => OpenError::Full { path: path.to_owned() },
+        SledError::Io(e) => reading(path, &e),
+        SledError::Broken(why) => broken(why),
+    })?;
+    // sled may have written while opening; what it wrote must be there after power loss before anything builds on it.
+    sync_tree(path).map_err(|e| writing(path, &e))?;
+    match read_meta(&db) {
+        Ok(meta) if meta.schema > tables::SCHEMA => {
+            Err(OpenError::NewerSchema { found: meta.schema, known: tables::SCHEMA, release: meta.release })
+        }
+        Ok(meta) => Ok((db, meta)),
+        Err(Some(DecodeError::Newer { .. })) => {
+            Err(OpenError::NewerSchema { found: 0, known: tables::SCHEMA, release: "unknown".to_owned() })
+        }
+        Err(Some(e)) => {
+            drop(db);
+            Err(broken(e.to_string()))
+        }
+        Err(None) => {
+            drop(db);
+            Err(broken("the record of the store itself is missing".to_owned()))
+        }
+    }
+}
+
+fn read_meta(db: &sled::Db) -> Result<Meta, Option<DecodeError>> {
+    match db.get([tables::META]) {
+        Ok(Some(bytes)) => codec::decode(&bytes).map_err(Some),
+        Ok(None) => Err(None),
+        Err(e) => Err(Some(DecodeError::Shape { what: "meta", why: e.to_string() })),
+    }
+}
+
+/// Makes a new store, whole and durable, and puts it in its place.
+fn create(dir: &Path, path: &Path, options: &Options) -> Result<(), OpenError> {
+    let new = dir.join("db.new");
+    match fs::remove_dir_all(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(writing(&new, &e)),
+        _ => {}
+    }
+    let made = fill_new(&new, options)
+        .and_then(|()| sync_tree(&new))
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| File::open(dir)?.sync_all());
+    made.map_err(|e| {
+        let _ = fs::remove_dir_all(&new);
+        writing(path, &e)
+    })
+}
+
+fn fill_new(new: &Path, options: &Options) -> io::Result<()> {
+    let db = open_sled(new, options.cache_bytes).map_err(|e| match e {
+        SledError::Io(e) => e,
+        SledError::Broken(why) => io::Error::other(why),
+    })?;
+    let engine = Id::from_random(options.random);
+    let meta = Meta {
+        schema: tables::SCHEMA,
+        engine,
+        engine_name: options.engine_name.clone(),
+        release: options.release.clone(),
+        created_at: options.now,
+    };
+    let owner = Owner::default_project();
+    let project = Project { id: engine.derived(1), name: owner, created_at: options.now };
+    let mut tx = Tx::new(&db, &meta);
+    let put = tx.put_stored(vec![tables::META], &meta).and_then(|()| tx.apply(&Change::from(project)));
+    put.map_err(|f| io::Error::other(f.to_string()))?;
+    let batch = tx.into_batch().unwrap_or_default();
+    db.apply_batch(batch).and_then(|()| db.flush()).map_err(|e| match e {
+        sled::Error::Io(e) => e,
+        e => io::Error::other(e.to_string()),
+    })?;
+    Ok(())
+}
+
+fn assemble(
+    dir: &Path,
+    db: sled::Db,
+    meta: Meta,
+    file: File,
+    reserve: Reserve,
+    lock: lock::Lock,
+    on_failed: OnFailed,
+) -> Store {
+    let commits = Arc::new(Commits::new(on_failed));
+    let reserve = Arc::new(reserve);
+    let (c, d, r) = (Arc::clone(&commits), db.clone(), Arc::clone(&reserve));
+    let work = move || {
+        c.run(|| {
+            commit::sync(&d, &file).inspect_err(|_| {
+                r.release();
+            })
+        })
+    };
+    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(work);
+    if let Err(e) = &committer {
+        commits.fail(Fault::new(Kind::Unavailable, format!("no thread for the committer: {e}")));
+    }
+    Store {
+        inner: Arc::new(Inner {
+            dir: dir.to_owned(),
+            db,
+            writer: Mutex::new(()),
+            gate: RwLock::new(()),
+            meta: RwLock::new(Arc::new(meta)),
+            commits,
+            reserve,
+            committer: Mutex::new(committer.ok()),
+            _lock: lock,
+        }),
+    }
+}
+
+fn stamp(now: Time) -> String {
+    now.to_string().replace(':', "-")
+}
+
+fn move_aside(dir: &Path, path: &Path, why: String, now: Time) -> OpenError {
+    let mut moved_to = dir.join(format!("db.corrupt-{}", stamp(now)));
+    // Never onto an earlier one.
+    while moved_to.exists() {
+        moved_to.as_mut_os_string().push("+");
+    }
+    match fs::rename(path, &moved_to).and_then(|()| File::open(dir)?.sync_all()) {
+        Ok(()) => OpenError::Corrupt { why, moved_to, newest_dump: newest_dump(dir) },
+        Err(e) => writing(path, &e),
+    }
+}
+
+fn listed(dir: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
+    let fits = |name: &str| name.starts_with(prefix) && name.ends_with(suffix);
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut out: Vec<PathBuf> =
+        entries.filter(|e| e.file_name().to_str().is_some_and(fits)).map(|e| e.path()).collect();
+    out.sort();
+    out
+}
+
+fn newest_dump(dir: &Path) -> Option<PathBuf> {
+    listed(&dir.join("dumps"), "bmid-", ".jsonl").pop()
+}
+
+fn aside(dir: &Path) -> Vec<PathBuf> {
+    listed(dir, "db.corrupt-", "")
+}
