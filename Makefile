@@ -1,0 +1,46 @@
+# What one does here. `make` alone tells.
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint fuzz deny build install packages clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## watch a machine without a disk boot Debian from a clone (root; minutes)
+	@demo/demo.sh
+
+test: ## install what the tests need and run all of them (root; under 20 minutes)
+	@scripts/packages test
+	@scripts/test
+
+bench: ## how fast, as ratios against the floor measured in the same run (root)
+	@scripts/packages test
+	$(CARGO) bench --workspace
+
+lint: ## formatting, clippy, shell syntax
+	@scripts/packages build
+	@scripts/lint
+
+fuzz: ## every fuzz target for 30 s (FUZZ_SECONDS=n for longer)
+	@scripts/packages build
+	@scripts/fuzz $(or $(FUZZ_SECONDS),30)
+
+deny: ## licences and advisories of all dependencies (needs cargo-deny and the network)
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --workspace check
+
+build: ## release binaries of bmid and bmictl
+	@scripts/packages build
+	$(CARGO) build --release --workspace --bins
+
+install: ## binaries, units, man pages, completion (DESTDIR=, PREFIX=/usr/local); run `make build` before
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install
+
+packages: ## install the Debian packages for running, demo and tests
+	@scripts/packages demo test
+
+clean: ## remove what was built and cached
+	$(CARGO) clean
+	rm -rf .cache
