@@ -1,0 +1,108 @@
+//! `datastore create`: a folder becomes a datastore; with `--loop` an XFS file of our own is made and mounted there.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DatastoreView, view_of};
+use crate::model::record::kinded;
+use crate::model::{Bytes, Fault, Index, Kind, Name, Place, Server, ServerKind, ServerState, ViewExt};
+use crate::ops::args::HostPath;
+use crate::ops::{Answering, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
+use crate::step::MakeStore;
+
+/// Drivers a datastore can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DatastoreKind {
+    /// A folder.
+    File,
+}
+
+/// Make a datastore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct DatastoreCreate {
+    /// Its name
+    pub name: Name,
+    /// Driver
+    #[arg(long, value_enum, default_value = "file")]
+    pub kind: DatastoreKind,
+    /// The folder; it must be empty or not exist
+    #[arg(long, value_name = "DIR")]
+    pub path: HostPath,
+    /// Make an XFS file of this size (at least 300M), keep it mounted on DIR: clones are instant there on any host file system
+    #[arg(long = "loop", value_name = "SIZE")]
+    #[serde(rename = "loop")]
+    pub loop_size: Option<Bytes>,
+    /// Make that file sparse. A full host then loses tenants' writes
+    #[arg(long, requires = "loop_size")]
+    pub thin: bool,
+}
+
+impl Op for DatastoreCreate {
+    type Out = DatastoreView;
+
+    const SHEET: Sheet = Sheet {
+        noun: "datastore",
+        verb: "create",
+        about: "Make a datastore out of a folder",
+        examples: &[
+            "datastore create fast --kind file --path /srv/bmi --loop 100G",
+            "datastore create nas --path /mnt/nas/bmi",
+        ],
+        effect: Effect::Change,
+        shape: Shape::One,
+        right: Right::Admin,
+        columns: &[],
+        destroys: "",
+    };
+
+    fn resolve(&mut self, client: &mut dyn Resolve) -> Result<(), Fault> {
+        client.absolute(&mut self.path)
+    }
+
+    fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
+        let path = self.path.0.trim_end_matches('/');
+        if !path.starts_with('/') || path.split('/').any(|p| p == "..") {
+            return Err(Fault::invalid(format!("{:?} is not an absolute path of a folder", self.path.0))
+                .fix("give a path that begins with / and has no .."));
+        }
+        let place = Place::Folder { path: path.to_owned(), loop_size: self.loop_size, thin: self.thin };
+        if let Some(old) = cx.view.by_key::<Server>(Index::ServerName, &kinded(ServerKind::Datastore, &self.name))? {
+            if old.place.as_ref() == Some(&place) && old.state == ServerState::Active {
+                return Ok(Plan::already("datastore", old.id, &old.name));
+            }
+            return Err(Fault::new(
+                Kind::Duplicate,
+                format!("there is a datastore {} already, and it is another one", self.name),
+            )
+            .fix("choose another name"));
+        }
+        if let Some(old) = cx.view.by_key::<Server>(Index::ServerPath, path.as_bytes())? {
+            return Err(
+                Fault::new(Kind::Duplicate, format!("{path} is datastore {}", old.name)).fix("choose another folder")
+            );
+        }
+        let server = Server {
+            id: cx.id(),
+            name: self.name.clone(),
+            kind: ServerKind::Datastore,
+            driver: "file".to_owned(),
+            url: None,
+            ip: None,
+            port: None,
+            place: Some(place.clone()),
+            state: ServerState::Creating,
+            created_at: cx.now,
+            operation: Some(cx.operation),
+        };
+        let mut part = PartPlan::default();
+        part.about("datastore", server.id, &server.name);
+        part.script.first(MakeStore { datastore: server.id, engine: cx.engine(), place });
+        part.row(server.clone(), Server { state: ServerState::Active, operation: None, ..server });
+        Ok(part.into())
+    }
+
+    fn answer(&self, at: &Answering<'_>) -> Result<Vec<DatastoreView>, Fault> {
+        at.subjects.iter().map(|s| Ok(view_of(&at.view.must::<Server>(s.id)?, at.facts))).collect()
+    }
+}

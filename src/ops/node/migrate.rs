@@ -1,0 +1,132 @@
+//! `node migrate`: the same disk on other hardware: another MAC, another card, another network.
+
+use serde::{Deserialize, Serialize};
+
+use super::provision::{disk_claims, mac_free};
+use super::{NodeView, live, view_of};
+use crate::model::{Dhcp, Fault, Mac, Name, NetworkState, Node, Ref, Target, ViewExt};
+use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
+use crate::rules::{allocate, wanted::NodeRecords};
+use crate::step::{DropEntry, DropTarget, Look};
+
+/// Move a node's disk to other hardware.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct NodeMigrate {
+    /// Name or id
+    pub node: Ref,
+    /// The MAC of the new card
+    #[arg(long)]
+    pub mac: Mac,
+    /// Which card that is, as you call it
+    #[arg(long, value_name = "LABEL")]
+    #[serde(default)]
+    pub nic: Option<Name>,
+    /// The network the new hardware boots on, if it is another one
+    #[arg(long)]
+    #[serde(default)]
+    pub network: Option<Ref>,
+    /// Even while the old machine runs
+    #[arg(long)]
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl NodeMigrate {
+    /// The records as they shall stand.
+    fn moved(&self, cx: &mut Cx<'_>, old: &NodeRecords) -> Result<NodeRecords, Fault> {
+        let mut new = old.clone();
+        new.node = Node {
+            mac: self.mac,
+            nic: self.nic.clone().or(old.node.nic.clone()),
+            updated_at: cx.now,
+            ..old.node.clone()
+        };
+        if let Some(r) = &self.network {
+            let network = crate::ops::network::find(cx.view, cx.project(), r)?;
+            if network.state != NetworkState::Ready {
+                return Err(Fault::conflict(format!("network {} does not serve yet or no longer", network.name)));
+            }
+            if network.id != old.network.id {
+                let (start, view) = (cx.number(), cx.view);
+                new.node.network = network.id;
+                new.node.address = if network.dhcp == Dhcp::Serve {
+                    Some(allocate::address(view, &network, start, &[])?)
+                } else {
+                    None
+                };
+                new.target = Target {
+                    network: network.id,
+                    tid: allocate::tid(view, network.id, || cx.number(), &[])?,
+                    ..old.target.clone()
+                };
+                new.network = network;
+            }
+        }
+        Ok(new)
+    }
+}
+
+impl Op for NodeMigrate {
+    type Out = NodeView;
+
+    const SHEET: Sheet = Sheet {
+        noun: "node",
+        verb: "migrate",
+        about: "Move a node's disk to other hardware",
+        examples: &[
+            "node migrate web1 --mac 52:54:00:ab:cd:ef --nic eno2",
+            "node migrate web1 --mac 52:54:00:ab:cd:ef --network rack2",
+        ],
+        effect: Effect::Change,
+        shape: Shape::One,
+        right: Right::Member,
+        columns: &[],
+        destroys: "",
+    };
+
+    fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
+        Ok(vec![live::look(&NodeRecords::load(at.view, at.view.node(at.project(), &self.node)?)?)])
+    }
+
+    fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
+        let old = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        mac_free(cx, self.mac, &old.node)?;
+        let new = self.moved(cx, &old)?;
+        let same_place = old.network.id == new.network.id;
+        if same_place && old.node.mac == new.node.mac && old.node.nic == new.node.nic {
+            return Ok(Plan::already("node", old.node.id, &old.node.name));
+        }
+        live::refuse(&old, cx.facts, self.force, "migrated")?;
+        let mut part = PartPlan::default();
+        disk_claims(&mut part, &old);
+        part.uses.push(new.network.id);
+        if !same_place {
+            part.script.first(new.make_target());
+        }
+        if old.node.mac != new.node.mac || !same_place {
+            part.script.first(new.entry(cx.defaults));
+            part.script.then(DropEntry { network: old.network.id, node: old.node.id, mac: old.node.mac });
+        }
+        if !same_place {
+            let account = old.target.chap.as_ref().map(|c| c.user.clone());
+            part.script.then(DropTarget {
+                network: old.network.id,
+                tid: old.target.tid,
+                iqn: old.target.iqn.clone(),
+                account,
+                force: self.force,
+            });
+        }
+        part.commit.push(new.target.clone().into());
+        part.row(
+            Node { operation: Some(cx.operation), ..old.node.clone() },
+            Node { operation: None, ..new.node.clone() },
+        );
+        Ok(part.into())
+    }
+
+    fn answer(&self, at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
+        at.subjects.iter().map(|s| view_of(at.view, at.view.must::<Node>(s.id)?, at.facts, at.defaults)).collect()
+    }
+}

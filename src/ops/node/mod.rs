@@ -1,0 +1,121 @@
+//! Nodes: machines that boot from a clone.
+
+pub mod deprovision;
+pub mod list;
+pub mod live;
+pub mod migrate;
+pub mod provision;
+pub mod rebase;
+pub mod script;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ChapMode, Fault, Id, Image, Mac, Node, NodeState, NodeType, Owner, Time, View, ViewExt};
+use crate::ops::Facts;
+use crate::rules::{Defaults, wanted::NodeRecords};
+use crate::step::{Fact, Session};
+
+/// A node as it is shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Id.
+    pub id: Id,
+    /// Name.
+    pub name: String,
+    /// Owner.
+    pub owner: Owner,
+    /// Lifecycle.
+    pub state: NodeState,
+    /// Why it is in error.
+    pub cause: Option<String>,
+    /// Physical or virtual.
+    #[serde(rename = "type")]
+    pub kind: NodeType,
+    /// Its card.
+    pub mac: Mac,
+    /// Which card, as the operator calls it.
+    pub nic: Option<String>,
+    /// Reserved address.
+    pub address: Option<Ipv4Addr>,
+    /// Network's name.
+    pub network: String,
+    /// VLAN number.
+    pub vlan: Option<u16>,
+    /// `ADDRESS:PORT` it logs in at.
+    pub portal: String,
+    /// Target's name.
+    pub iqn: String,
+    /// LUN of the boot disk.
+    pub lun: u8,
+    /// Name it logs in with.
+    pub initiator: String,
+    /// CHAP, and whether the script carries the secret.
+    pub chap: Option<ChapMode>,
+    /// Name of the image its disk was cloned from.
+    pub image: Option<String>,
+    /// Id of the boot volume.
+    pub volume: Id,
+    /// Exact size of the boot disk.
+    pub size_bytes: crate::model::Bytes,
+    /// Name of the engine that serves it.
+    pub engine: String,
+    /// Names of its tags.
+    pub tags: Vec<String>,
+    /// Live sessions; none where they were not asked or could not be found out.
+    pub sessions: Option<Vec<Session>>,
+    /// Values for drivers.
+    pub settings: BTreeMap<String, String>,
+    /// When provisioned.
+    pub created_at: Time,
+    /// When last changed.
+    pub updated_at: Time,
+    /// The operation that holds it.
+    pub operation: Option<Id>,
+}
+
+/// As shown.
+pub fn view_of(view: &dyn View, node: Node, facts: &Facts, defaults: &Defaults) -> Result<NodeView, Fault> {
+    let records = NodeRecords::load(view, node)?;
+    let disk = records.boot()?;
+    let image = match disk.volume.image {
+        Some(id) => view.get::<Image>(id)?.map(|i| i.name.to_string()),
+        None => None,
+    };
+    let tags = super::tag::of(view, records.node.id)?.into_iter().map(|t| t.name.to_string()).collect();
+    let sessions = match facts.get(&live::look(&records)) {
+        Some(Fact::Sessions(s)) => Some(s.clone()),
+        _ => None,
+    };
+    let node = &records.node;
+    Ok(NodeView {
+        id: node.id,
+        name: node.name.to_string(),
+        owner: node.owner.clone(),
+        state: node.state,
+        cause: node.cause.clone(),
+        kind: node.kind,
+        mac: node.mac,
+        nic: node.nic.as_ref().map(ToString::to_string),
+        address: node.address,
+        network: records.network.name.to_string(),
+        vlan: records.network.vlan,
+        portal: format!("{}:{}", records.network.address.address, defaults.port),
+        iqn: records.target.iqn.clone(),
+        lun: disk.attachment.lun,
+        initiator: records.target.initiator.clone(),
+        chap: records.target.chap.as_ref().map(|c| c.mode),
+        image,
+        volume: disk.volume.id,
+        size_bytes: disk.volume.size_bytes,
+        engine: view.meta().engine_name.to_string(),
+        tags,
+        sessions,
+        settings: node.settings.clone(),
+        created_at: node.created_at,
+        updated_at: node.updated_at,
+        operation: node.operation,
+    })
+}
