@@ -4,4 +4,5 @@
 //! `listen` knows `run`; `daemon` starts everything in order.
 
 pub mod drivers;
+pub mod run;
 pub mod store;
