@@ -4,8 +4,10 @@
 //! Readers hold the shared side of a gate that the writer holds while it applies, because sled's scans see half a batch
 //! otherwise. The store knows records and nothing of operations or drivers, and it never acts on the world.
 
+mod check;
 mod codec;
 mod commit;
+mod dump;
 mod journal;
 mod lock;
 mod migrations;
@@ -22,6 +24,7 @@ use std::thread::JoinHandle;
 
 use bmi::model::{Fault, Kind, Meta, View};
 
+pub use check::UsageDrift;
 pub use codec::DecodeError;
 pub use commit::{OnDurable, OnFailed, Ticket};
 pub use journal::{EventFilter, Purged};
@@ -107,6 +110,13 @@ impl Store {
     /// Makes the reserve file again if it is missing and there is room for it; says whether it is in place now.
     pub fn remake_reserve(&self) -> Result<bool, Fault> {
         self.inner.reserve.remake()
+    }
+
+    fn put_meta(&self, meta: Meta) -> Result<(), Fault> {
+        let ((), ticket) = self.write(|tx| tx.put_stored(vec![tables::META], &meta))?;
+        ticket.wait()?;
+        *self.inner.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
+        Ok(())
     }
 
     /// A look for the store's own readers.

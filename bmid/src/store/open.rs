@@ -202,6 +202,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     let store = assemble(dir, db, meta, file, reserve, lock, options.on_failed);
     // Without the reserve one can work; `reserve_present` tells.
     let _ = store.remake_reserve();
+    note_release(&store, &options.release, options.now)?;
     Ok(Opened { store, fresh, aside: aside(dir) })
 }
 
@@ -235,6 +236,23 @@ fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options) -> Result<(s
             Err(broken("the record of the store itself is missing".to_owned()))
         }
     }
+}
+
+/// Notes which release writes from now on; before the schema rises everything is dumped, so that there is a way back.
+fn note_release(store: &Store, release: &str, now: Time) -> Result<(), OpenError> {
+    let old = store.meta();
+    if old.schema == tables::SCHEMA && old.release == release {
+        return Ok(());
+    }
+    let failed = |f: Fault| match f.kind {
+        Kind::Full => OpenError::Full { path: store.dir().to_owned() },
+        _ => OpenError::Unwritable { path: store.dir().to_owned(), why: f.why, fix: f.fix },
+    };
+    if old.schema < tables::SCHEMA {
+        store.dump_to(&store.dir().join("dumps"), usize::MAX, now).map_err(failed)?;
+    }
+    let meta = Meta { schema: tables::SCHEMA, release: release.to_owned(), ..(*old).clone() };
+    store.put_meta(meta).map_err(failed)
 }
 
 fn read_meta(db: &sled::Db) -> Result<Meta, Option<DecodeError>> {
@@ -326,7 +344,8 @@ fn assemble(
     }
 }
 
-fn stamp(now: Time) -> String {
+/// A moment as part of a file's name; names sort as the moments do.
+pub(super) fn stamp(now: Time) -> String {
     now.to_string().replace(':', "-")
 }
 
@@ -337,7 +356,7 @@ fn move_aside(dir: &Path, path: &Path, why: String, now: Time) -> OpenError {
         moved_to.as_mut_os_string().push("+");
     }
     match fs::rename(path, &moved_to).and_then(|()| File::open(dir)?.sync_all()) {
-        Ok(()) => OpenError::Corrupt { why, moved_to, newest_dump: newest_dump(dir) },
+        Ok(()) => OpenError::Corrupt { why, moved_to, newest_dump: dumps(&dir.join("dumps")).pop() },
         Err(e) => writing(path, &e),
     }
 }
@@ -351,8 +370,9 @@ fn listed(dir: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
     out
 }
 
-fn newest_dump(dir: &Path) -> Option<PathBuf> {
-    listed(&dir.join("dumps"), "bmid-", ".jsonl").pop()
+/// The dumps in a folder, oldest first.
+pub(super) fn dumps(folder: &Path) -> Vec<PathBuf> {
+    listed(folder, "bmid-", ".jsonl")
 }
 
 fn aside(dir: &Path) -> Vec<PathBuf> {

@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod basic;
+mod golden;
+mod journal;
+mod model;
+mod samples;
+mod torn;
 
 use std::path::Path;
 

@@ -1,0 +1,367 @@
+//! The readable dump: one JSON object a line, `{"table", "version", "row"}`, the store's own record first and a count last.
+//!
+//! It holds everything that cannot be derived: indexes and usage are built anew by a restore. Secrets stay sealed. A slow
+//! reader of a dump must never hold up the writer, so the lines are written after the look is over.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use bmi::model::journal::{Before, Subject};
+use bmi::model::{Answer, Change, Event, Fault, Id, Intent, Kind, Meta, Owner, Part, Row, Table, Time, View as _};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sled::IVec;
+
+use super::codec::{Stored, StoredPart};
+use super::raw::{self, Live, Raw as _};
+use super::tx::Tx;
+use super::{Store, codec, migrations, open, tables};
+
+/// Longest line a restore reads.
+const LINE_LIMIT: u64 = 64 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    table: String,
+    version: u8,
+    row: Value,
+}
+
+/// The last line's row: a dump that was cut off is not restored.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    lines: u64,
+}
+
+/// One line of a dump, understood.
+enum Item {
+    Row(Row),
+    Intent(Intent),
+    Part(Part),
+    Answer(Answer),
+    Event(Event),
+}
+
+struct Lines<'a> {
+    out: &'a mut dyn Write,
+    count: u64,
+}
+
+impl Lines<'_> {
+    fn line<T: Serialize>(&mut self, table: &str, version: u8, row: &T) -> Result<(), Fault> {
+        #[derive(Serialize)]
+        struct Out<'a, T> {
+            table: &'a str,
+            version: u8,
+            row: &'a T,
+        }
+        let text = serde_json::to_string(&Out { table, version, row })
+            .map_err(|e| Fault::internal(format!("a {table} row cannot be written as JSON: {e}")))?;
+        self.count += 1;
+        writeln!(self.out, "{text}").map_err(|e| raw::outside("write the dump", &e.into()))
+    }
+
+    fn stored<T: Stored>(&mut self, row: &T) -> Result<(), Fault> {
+        self.line(T::WHAT, T::VERSION, row)
+    }
+
+    /// The entry of a table that dumps hold; others are derived.
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        let Some(&table) = key.first() else { return Ok(()) };
+        match table {
+            tables::INTENT => self.stored::<Intent>(&codec::decode(value)?),
+            tables::PART => {
+                let part = codec::decode::<StoredPart>(value)?.open()?;
+                self.stored(&DumpedPart::new(&part)?)
+            }
+            tables::ANSWER => self.stored::<Answer>(&codec::decode(value)?),
+            tables::EVENT => self.stored::<Event>(&codec::decode(value)?),
+            _ => match Table::ALL.into_iter().find(|t| *t as u8 == table) {
+                Some(t) => {
+                    let line = Line::of(&codec::decode_row(t, value)?)?;
+                    self.line(&line.table, line.version, &line.row)
+                }
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+impl Store {
+    /// Writes everything, one JSON object a line; gives the number of lines.
+    pub fn dump(&self, out: &mut dyn Write) -> Result<u64, Fault> {
+        let meta = self.meta();
+        let (entries, last_event) = self.look(|raw| Ok((entries(raw)?, last_event(raw)?)))?;
+        let mut lines = Lines { out, count: 0 };
+        lines.stored(&*meta)?;
+        for (key, value) in entries {
+            lines.entry(&key, &value)?;
+        }
+        // The trail is long and only grows at its end: it is read without holding up the writer.
+        if let Some(last) = last_event {
+            let raw = Live(&self.inner.db);
+            for entry in self.inner.db.range(vec![tables::EVENT]..=last.to_vec()) {
+                let (key, head) = entry.map_err(|e| raw::outside("read the events", &e))?;
+                match raw::whole(&raw, &key, head) {
+                    Ok(value) => lines.entry(&key, &value)?,
+                    // Forgotten while we read.
+                    Err(_) if raw.get(&key)?.is_none() => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        let end = End { lines: lines.count };
+        lines.line("end", 1, &end)?;
+        lines.out.flush().map_err(|e| raw::outside("write the dump", &e.into()))?;
+        Ok(lines.count)
+    }
+
+    /// Takes a dump in, whole or not at all. Refused unless the store is empty but for its default project.
+    pub fn restore(&self, input: &mut dyn BufRead) -> Result<u64, Fault> {
+        let (meta, items) = read_dump(input).map_err(|f| f.trying("restore the dump"))?;
+        let count = items.len() as u64;
+        let inner = &self.inner;
+        inner.commits.alive()?;
+        let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = inner.meta();
+        let meta = Meta { schema: tables::SCHEMA, release: old.release.clone(), ..meta };
+        let mut tx = Tx::new(&inner.db, &old);
+        fill(&mut tx, &meta, items).map_err(|f| f.trying("restore the dump"))?;
+        let ticket = inner.apply(tx)?;
+        *inner.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
+        drop(writer);
+        ticket.wait()?;
+        Ok(count)
+    }
+
+    /// Writes a dump to `folder/bmid-<now>.jsonl`, whole or not at all, and removes all but the newest `keep`.
+    pub fn dump_to(&self, folder: &Path, keep: usize, now: Time) -> Result<PathBuf, Fault> {
+        let tried = || format!("write a dump into {}", folder.display());
+        let failed = |e: io::Error| raw::outside(&tried(), &e.into());
+        fs::create_dir_all(folder).map_err(failed)?;
+        let path = folder.join(format!("bmid-{}.jsonl", open::stamp(now)));
+        let temp = folder.join("new.tmp");
+        let written = self.dump_file(&temp).and_then(|()| fs::rename(&temp, &path).map_err(failed));
+        if let Err(fault) = written {
+            let _ = fs::remove_file(&temp);
+            return Err(fault.trying(tried()));
+        }
+        File::open(folder).and_then(|d| d.sync_all()).map_err(failed)?;
+        let mut dumps = open::dumps(folder);
+        dumps.truncate(dumps.len().saturating_sub(keep.max(1)));
+        for old in dumps {
+            fs::remove_file(old).map_err(failed)?;
+        }
+        Ok(path)
+    }
+
+    fn dump_file(&self, path: &Path) -> Result<(), Fault> {
+        let failed = |e: io::Error| raw::outside("write the dump", &e.into());
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
+        let mut out = BufWriter::new(file);
+        self.dump(&mut out)?;
+        out.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)
+    }
+}
+
+/// All entries of dumped tables but the events, with long values put together.
+fn entries(raw: &Live<'_>) -> Result<Vec<(IVec, IVec)>, Fault> {
+    let mut out = Vec::new();
+    for entry in raw.0.range(vec![tables::META + 1]..vec![tables::EVENT]) {
+        let (key, head) = entry.map_err(|e| raw::outside("read the store", &e))?;
+        let value = raw::whole(raw, &key, head)?;
+        out.push((key, value));
+    }
+    Ok(out)
+}
+
+fn last_event(raw: &Live<'_>) -> Result<Option<IVec>, Fault> {
+    let last = raw.0.scan_prefix([tables::EVENT]).next_back().transpose();
+    Ok(last.map_err(|e| raw::outside("read the events", &e))?.map(|(key, _)| key))
+}
+
+fn bad(number: u64, why: impl std::fmt::Display) -> Fault {
+    Fault::new(Kind::Corrupt, format!("line {number}: {why}"))
+        .fix("nothing was restored; take another dump, or one that is whole")
+}
+
+fn read_dump(input: &mut dyn BufRead) -> Result<(Meta, Vec<Item>), Fault> {
+    let first = next_line(input, 1)?.ok_or_else(|| bad(1, "the dump is empty"))?;
+    if first.table != Meta::WHAT {
+        return Err(bad(1, "it is not the record of a store, so this is no dump"));
+    }
+    let meta: Meta = stored_row(first).map_err(|e| bad(1, e))?;
+    if meta.schema > tables::SCHEMA {
+        let why =
+            format!("release {} wrote it with schema {}, this one knows {}", meta.release, meta.schema, tables::SCHEMA);
+        return Err(bad(1, why));
+    }
+    let mut items = Vec::new();
+    for number in 2.. {
+        let Some(line) = next_line(input, number)? else {
+            return Err(bad(number, "the dump ends before its last line"));
+        };
+        if line.table == "end" {
+            let end: End = serde_json::from_value(line.row).map_err(|e| bad(number, e))?;
+            if end.lines != number - 1 {
+                return Err(bad(number, format!("{} lines were written and {} are here", end.lines, number - 1)));
+            }
+            break;
+        }
+        items.push(item(line).map_err(|e| bad(number, e))?);
+    }
+    Ok((meta, items))
+}
+
+fn next_line(input: &mut dyn BufRead, number: u64) -> Result<Option<Line>, Fault> {
+    let mut bytes = Vec::new();
+    let mut limited = io::Read::take(input, LINE_LIMIT);
+    limited.read_until(b'\n', &mut bytes).map_err(|e| raw::outside("read the dump", &e.into()))?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| bad(number, e))
+}
+
+fn stored_row<T: Stored>(line: Line) -> Result<T, String> {
+    let row = migrations::lift_json(migrations::JSON, T::WHAT, T::TABLE, line.version, T::VERSION, line.row);
+    serde_json::from_value(row.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+}
+
+fn item(line: Line) -> Result<Item, String> {
+    Ok(match line.table.as_str() {
+        Intent::WHAT => Item::Intent(stored_row(line)?),
+        StoredPart::WHAT => Item::Part(stored_row::<DumpedPart>(line)?.open()?),
+        Answer::WHAT => Item::Answer(stored_row(line)?),
+        Event::WHAT => Item::Event(stored_row(line)?),
+        _ => Item::Row(line.open()?),
+    })
+}
+
+/// Puts a dump's rows into an empty store; the store's own record comes with them, because the marks outside carry the
+/// engine's id.
+fn fill(tx: &mut Tx<'_>, meta: &Meta, items: Vec<Item>) -> Result<(), Fault> {
+    for table in Table::ALL {
+        let mut ids = Vec::new();
+        tx.scan(&[table as u8], &mut |key, _| {
+            ids.push(raw::id_of(key)?);
+            Ok(true)
+        })?;
+        if table != Table::Project && !ids.is_empty() {
+            return Err(not_empty(table.as_str()));
+        }
+        for id in ids {
+            match tx.row(table, id)? {
+                Some(Row::Project(p)) if p.name == Owner::default_project() => tx.apply(&Change::Delete(table, id))?,
+                _ => return Err(not_empty(table.as_str())),
+            }
+        }
+    }
+    for (table, what) in [(tables::INTENT, "operation"), (tables::ANSWER, "answer"), (tables::EVENT, "event")] {
+        tx.scan(&[table], &mut |_, _| Err(not_empty(what)))?;
+    }
+    tx.put_stored(vec![tables::META], meta)?;
+    for item in items {
+        match item {
+            Item::Row(row) => tx.apply(&Change::Put(row))?,
+            Item::Intent(i) => tx.put_intent(&i)?,
+            Item::Part(p) => tx.put_part(&p)?,
+            Item::Answer(a) => tx.put_answer(&a)?,
+            Item::Event(e) => tx.put_event(&e)?,
+        }
+    }
+    Ok(())
+}
+
+fn not_empty(what: &str) -> Fault {
+    Fault::conflict(format!("the store holds a {what} already; a dump goes only into an empty store"))
+        .fix("stop bmid, move the folder db in the state folder away, start it and restore again")
+}
+
+impl Line {
+    fn of(row: &Row) -> Result<Line, Fault> {
+        let table = row.table().as_str();
+        let value = codec::row_to_json(row)
+            .map_err(|e| Fault::internal(format!("a {table} row cannot be written as JSON: {e}")))?;
+        Ok(Line { table: table.to_owned(), version: row.version(), row: value })
+    }
+
+    fn open(self) -> Result<Row, String> {
+        let Some(table) = tables::table_named(&self.table) else {
+            return Err(format!("there is no table {:?}", self.table.chars().take(40).collect::<String>()));
+        };
+        let known = tables::version(table);
+        let row = migrations::lift_json(migrations::JSON, table.as_str(), table as u8, self.version, known, self.row);
+        codec::row_from_json(table, row.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+    }
+}
+
+/// A [`Part`] in a dump; its rows carry their own versions, as in the store.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DumpedPart {
+    intent: Id,
+    index: u32,
+    script: Vec<u8>,
+    before: Vec<(Table, Id, Option<Line>)>,
+    commit: Vec<DumpedChange>,
+    subjects: Vec<Subject>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DumpedChange {
+    Put(Line),
+    Delete(Table, Id),
+}
+
+impl Stored for DumpedPart {
+    const WHAT: &'static str = StoredPart::WHAT;
+    const TABLE: u8 = StoredPart::TABLE;
+    const VERSION: u8 = StoredPart::VERSION;
+}
+
+impl DumpedPart {
+    fn new(part: &Part) -> Result<DumpedPart, Fault> {
+        let before = |b: &Before| Ok((b.table, b.id, b.row.as_ref().map(Line::of).transpose()?));
+        let change = |c: &Change| {
+            Ok(match c {
+                Change::Put(row) => DumpedChange::Put(Line::of(row)?),
+                Change::Delete(table, id) => DumpedChange::Delete(*table, *id),
+            })
+        };
+        Ok(DumpedPart {
+            intent: part.intent,
+            index: part.index,
+            script: part.script.clone(),
+            before: part.before.iter().map(before).collect::<Result<_, Fault>>()?,
+            commit: part.commit.iter().map(change).collect::<Result<_, Fault>>()?,
+            subjects: part.subjects.clone(),
+        })
+    }
+
+    fn open(self) -> Result<Part, String> {
+        let before = |(table, id, row): (Table, Id, Option<Line>)| {
+            Ok(Before { table, id, row: row.map(Line::open).transpose()? })
+        };
+        let change = |c: DumpedChange| {
+            Ok(match c {
+                DumpedChange::Put(line) => Change::Put(line.open()?),
+                DumpedChange::Delete(table, id) => Change::Delete(table, id),
+            })
+        };
+        Ok(Part {
+            intent: self.intent,
+            index: self.index,
+            script: self.script,
+            before: self.before.into_iter().map(before).collect::<Result<_, String>>()?,
+            commit: self.commit.into_iter().map(change).collect::<Result<_, String>>()?,
+            subjects: self.subjects,
+        })
+    }
+}
