@@ -1,0 +1,3 @@
+//! Targets: what nodes log in to, and who is logged in.
+
+pub mod list;
