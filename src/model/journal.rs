@@ -59,10 +59,6 @@ pub struct Intent {
     pub project: Owner,
     /// When it began.
     pub started_at: Time,
-    /// How far it is.
-    pub phase: Phase,
-    /// The phase it was parked in.
-    pub parked_in: Option<Phase>,
     /// How many parts.
     pub parts: u32,
     /// All parts end together or none does.
@@ -73,8 +69,6 @@ pub struct Intent {
     pub uses: Vec<Id>,
     /// What it is about, for people.
     pub subjects: Vec<Subject>,
-    /// Why it unwinds or is parked.
-    pub fault: Option<Fault>,
 }
 
 /// A row as it was before an intent touched it.
@@ -88,6 +82,24 @@ pub struct Before {
     pub row: Option<Row>,
 }
 
+/// How far a part of an intent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// How far.
+    pub phase: Phase,
+    /// The phase it was parked in.
+    pub parked_in: Option<Phase>,
+    /// Why it unwinds or is parked.
+    pub fault: Option<Fault>,
+    /// How it ended, when other parts of the same intent have not yet.
+    pub ended: Option<Outcome>,
+}
+
+impl Standing {
+    /// Just begun.
+    pub const BEGUN: Standing = Standing { phase: Phase::Forward, parked_in: None, fault: None, ended: None };
+}
+
 /// One part of an intent: a bulk operation has one per node, any other exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
@@ -95,6 +107,8 @@ pub struct Part {
     pub intent: Id,
     /// Its place in it.
     pub index: u32,
+    /// How far it is.
+    pub standing: Standing,
     /// Encoded reversible steps, then forward-only ones (see `step::Script`).
     pub script: Vec<u8>,
     /// Rows as they were before the intent: what unwinding puts back.

@@ -20,7 +20,7 @@ pub mod view;
 pub use disk::{Format, Image, ImageStatus, Role, Snapshot, Visibility, Volume, VolumeStatus};
 pub use fault::{Class, Fault, Kind};
 pub use id::Id;
-pub use journal::{Answer, Event, Intent, Outcome, Part, Phase};
+pub use journal::{Answer, Before, Event, Intent, Outcome, Part, Phase, Standing, Subject};
 pub use name::{Name, Owner, Ref};
 pub use net::{Cidr, Mac, Range};
 pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Target};

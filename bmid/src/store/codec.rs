@@ -7,7 +7,7 @@ use bincode::Options as _;
 use bmi::model::{
     Answer, Attachment, Change, EngineNetwork, Event, Fault, Id, Image, Intent, Kind, Meta, Network, Node, Part,
     Project, Row, Server, Snapshot, Table, Target, Usage, Volume,
-    journal::{Before, Subject},
+    journal::{Before, Standing, Subject},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -156,6 +156,7 @@ row_codec! { Project Server Network EngineNetwork Image Volume Snapshot Node Att
 pub(super) struct StoredPart {
     intent: Id,
     index: u32,
+    standing: Standing,
     script: Vec<u8>,
     before: Vec<(Table, Id, Option<Vec<u8>>)>,
     commit: Vec<StoredChange>,
@@ -180,6 +181,7 @@ impl StoredPart {
         Ok(StoredPart {
             intent: part.intent,
             index: part.index,
+            standing: part.standing.clone(),
             script: part.script.clone(),
             before: part.before.iter().map(before).collect::<Result<_, Fault>>()?,
             commit: part.commit.iter().map(change).collect::<Result<_, Fault>>()?,
@@ -200,6 +202,7 @@ impl StoredPart {
         Ok(Part {
             intent: self.intent,
             index: self.index,
+            standing: self.standing,
             script: self.script,
             before: self.before.into_iter().map(before).collect::<Result<_, DecodeError>>()?,
             commit: self.commit.into_iter().map(change).collect::<Result<_, DecodeError>>()?,

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use bmi::model::journal::{Before, Subject};
+use bmi::model::journal::{Before, Standing, Subject};
 use bmi::model::{Answer, Change, Event, Fault, Id, Intent, Kind, Meta, Owner, Part, Row, Table, Time, View as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -307,6 +307,7 @@ impl Line {
 struct DumpedPart {
     intent: Id,
     index: u32,
+    standing: Standing,
     script: Vec<u8>,
     before: Vec<(Table, Id, Option<Line>)>,
     commit: Vec<DumpedChange>,
@@ -338,6 +339,7 @@ impl DumpedPart {
         Ok(DumpedPart {
             intent: part.intent,
             index: part.index,
+            standing: part.standing.clone(),
             script: part.script.clone(),
             before: part.before.iter().map(before).collect::<Result<_, Fault>>()?,
             commit: part.commit.iter().map(change).collect::<Result<_, Fault>>()?,
@@ -358,6 +360,7 @@ impl DumpedPart {
         Ok(Part {
             intent: self.intent,
             index: self.index,
+            standing: self.standing,
             script: self.script,
             before: self.before.into_iter().map(before).collect::<Result<_, String>>()?,
             commit: self.commit.into_iter().map(change).collect::<Result<_, String>>()?,

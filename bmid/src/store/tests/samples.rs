@@ -1,6 +1,6 @@
 //! One sample of every stored shape, with every optional field filled.
 
-use bmi::model::journal::{Before, Subject};
+use bmi::model::journal::{Before, Standing, Subject};
 
 use super::*;
 
@@ -163,14 +163,11 @@ pub(super) fn intent(n: u8) -> Intent {
         caller: caller(),
         project: owner("default"),
         started_at: Time(12),
-        phase: Phase::Parked,
-        parked_in: Some(Phase::Unwinding),
         parts: 1,
         atomic: true,
         changes: vec![id(27)],
         uses: vec![id(24)],
         subjects: vec![subject()],
-        fault: Some(Fault::conflict("why").trying("try").fix("fix").because("cause")),
     }
 }
 
@@ -178,6 +175,12 @@ pub(super) fn part(n: u8, index: u32) -> Part {
     Part {
         intent: id(n),
         index,
+        standing: Standing {
+            phase: Phase::Parked,
+            parked_in: Some(Phase::Unwinding),
+            fault: Some(Fault::conflict("why").trying("try").fix("fix").because("cause")),
+            ended: Some(Outcome::Done { changed: false }),
+        },
         script: vec![4, 5, 6],
         before: vec![
             Before { table: Table::Node, id: id(27), row: Some(full_node().into()) },
