@@ -146,20 +146,39 @@ fn reading(path: &Path, e: &io::Error) -> OpenError {
     OpenError::Unreadable { path: path.to_owned(), why: e.to_string(), fix }
 }
 
+/// How often, and after which pause, sled's own lock is asked for again.
+const LOCK_TRIES: u32 = 250;
+/// See [`LOCK_TRIES`].
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// What came of opening sled.
 enum SledError {
     Io(io::Error),
     Broken(String),
 }
 
+/// Opens sled. The state folder's lock is ours, so whoever still has sled's own lock lets go of it soon: our own threads
+/// of a store just dropped, or a process that we started and that has not become another program yet.
 fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, SledError> {
-    let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(Ok(db)) => Ok(db),
-        // What the system refused says nothing about the store; what sled refused does.
-        Ok(Err(sled::Error::Io(e))) if e.raw_os_error().is_some() || raw::is_full(&e) => Err(SledError::Io(e)),
-        Ok(Err(e)) => Err(SledError::Broken(e.to_string())),
-        Err(_) => Err(SledError::Broken("sled panicked while opening it".to_owned())),
+    let mut tries = 0;
+    loop {
+        let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(sled::Error::Io(e))) if e.to_string().contains("could not acquire lock") => {
+                if tries == LOCK_TRIES {
+                    return Err(SledError::Io(io::ErrorKind::WouldBlock.into()));
+                }
+                tries += 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            // What the system refused says nothing about the store; what sled refused does.
+            Ok(Err(sled::Error::Io(e))) if e.raw_os_error().is_some() || raw::is_full(&e) => {
+                return Err(SledError::Io(e));
+            }
+            Ok(Err(e)) => return Err(SledError::Broken(e.to_string())),
+            Err(_) => return Err(SledError::Broken("sled panicked while opening it".to_owned())),
+        }
     }
 }
 

@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod basic;
+mod checking;
+mod dumping;
+mod failing;
 mod golden;
 mod journal;
 mod model;
+mod opening;
 mod samples;
 mod torn;
 
