@@ -1,0 +1,178 @@
+//! A disk full to the brim: refused before anything is lost, what runs may end, the next start comes up, the reserve comes
+//! back when there is room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bmi::model::{Answer, Caller, Fault, Intent, Kind, Node, Outcome, Owner, Part, Phase, Time, ViewExt as _};
+use bmid::store::{OpenError, Options, Store};
+
+use crate::child::{node, open, options};
+use crate::disk::Disk;
+
+const RESERVE: u64 = 64 << 20;
+
+fn put(store: &Store, n: u64) -> Result<(), Fault> {
+    store.write(|tx| tx.apply(&node(n).into()))?.1.wait()
+}
+
+fn intent(n: u64) -> Intent {
+    Intent {
+        id: node(n).id,
+        method: "node.provision".to_owned(),
+        request: vec![1; 100],
+        caller: Caller::bmid(),
+        project: Owner::default_project(),
+        started_at: Time(1),
+        phase: Phase::Forward,
+        parked_in: None,
+        parts: 1,
+        atomic: true,
+        changes: vec![],
+        uses: vec![],
+        subjects: vec![],
+        fault: None,
+    }
+}
+
+fn answer(n: u64) -> Answer {
+    Answer {
+        id: node(n).id,
+        method: "node.provision".to_owned(),
+        request: vec![1; 100],
+        caller: Caller::bmid(),
+        subjects: vec![],
+        started_at: Time(1),
+        ended_at: Time(2),
+        outcome: Outcome::Done { changed: true },
+        items: vec![],
+    }
+}
+
+#[test]
+fn on_a_full_disk_new_writes_are_refused_running_operations_end_and_nothing_is_lost() {
+    let disk = Disk::new();
+    let state = disk.path().join("state");
+    let store = open(&state).unwrap().store;
+    assert!(store.reserve_present());
+    put(&store, 1).unwrap();
+    let begin = |tx: &mut bmid::store::Tx<'_>| tx.put_intent(&intent(50));
+    store.write(begin).unwrap().1.wait().unwrap();
+    disk.fill(0);
+    let free = disk.free();
+    assert!(free < 1 << 20, "{free} bytes are still free");
+    let fault = put(&store, 2).unwrap_err();
+    assert_eq!(fault.kind, Kind::Full, "{fault}");
+    assert!(fault.to_string().contains(state.to_str().unwrap()), "{fault}");
+    // Nothing was applied, reading goes on, and so does what has begun.
+    assert_eq!(store.read(|v| v.live::<Node>()).unwrap().len(), 1);
+    assert!(store.reserve_present());
+    let end = |tx: &mut bmid::store::Tx<'_>| {
+        tx.apply(&node(3).into())?;
+        tx.put_answer(&answer(50))?;
+        tx.drop_intent(intent(50).id)
+    };
+    store.write(end).unwrap().1.wait().unwrap();
+    assert!(!store.reserve_present());
+    let dump = store.dump_to(&state.join("dumps"), 3, Time(1));
+    assert!(dump.is_ok(), "a dump has room now: {dump:?}");
+    assert!(!store.remake_reserve().unwrap(), "there is no room for the reserve");
+    disk.drop_fill();
+    put(&store, 2).unwrap();
+    assert!(store.remake_reserve().unwrap() && store.reserve_present());
+    assert_eq!(std::fs::metadata(state.join("reserve")).unwrap().len(), RESERVE);
+    assert_eq!(store.answers().unwrap().len(), 1);
+    assert_eq!(store.intents().unwrap(), []);
+}
+
+#[test]
+fn a_dump_onto_a_full_disk_is_refused_and_leaves_no_half_file() {
+    let disk = Disk::new();
+    let state = disk.path().join("state");
+    let store = open(&state).unwrap().store;
+    for n in 0..200 {
+        put(&store, n).unwrap();
+    }
+    let good = store.dump_to(&state.join("dumps"), 3, Time(1)).unwrap();
+    disk.fill(0);
+    let fault = store.dump_to(&state.join("dumps"), 3, Time(2)).unwrap_err();
+    assert_eq!(fault.kind, Kind::Full, "{fault}");
+    let left: Vec<_> = std::fs::read_dir(state.join("dumps")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left, [good]);
+}
+
+#[test]
+fn a_store_on_a_full_disk_opens_by_giving_the_reserve_back() {
+    let disk = Disk::new();
+    let state = disk.path().join("state");
+    let store = open(&state).unwrap().store;
+    put(&store, 1).unwrap();
+    drop(store);
+    disk.fill(0);
+    let opened = open(&state).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!opened.fresh && !opened.store.reserve_present());
+    assert_eq!(opened.store.read(|v| v.live::<Node>()).unwrap().len(), 1);
+    put(&opened.store, 2).unwrap();
+    drop(opened);
+    disk.drop_fill();
+    assert!(open(&state).unwrap().store.reserve_present());
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_is_refused_and_leaves_nothing_behind() {
+    let disk = Disk::new();
+    let state = disk.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    disk.fill(0);
+    let Err(e) = open(&state) else { panic!("there was room") };
+    assert!(matches!(e, OpenError::Full { .. }), "{e}");
+    assert!(!state.join("db").exists() && !state.join("db.new").exists());
+    disk.drop_fill();
+    assert!(open(&state).unwrap().fresh);
+}
+
+#[test]
+fn a_write_that_meets_the_end_of_the_disk_ends_the_store_and_the_next_start_has_everything_acknowledged() {
+    let disk = Disk::new();
+    let state = disk.path().join("state");
+    let told = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&told);
+    let on_failed = Box::new(move |f: Fault| {
+        assert_eq!(f.kind, Kind::Full, "{f}");
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let store = Store::open(&state, Options { on_failed, ..options() }).unwrap().store;
+    for n in 0..50 {
+        put(&store, n).unwrap();
+    }
+    // Just enough to be let in, not enough to get through.
+    disk.fill(9 << 20);
+    let big = |tx: &mut bmid::store::Tx<'_>| {
+        tx.put_intent(&intent(60))?;
+        (0..4).try_for_each(|index| {
+            let script = vec![index as u8; 8 << 20];
+            tx.put_part(&Part {
+                intent: intent(60).id,
+                index,
+                script,
+                before: vec![],
+                commit: vec![],
+                subjects: vec![],
+            })
+        })
+    };
+    let fault = store.write(big).and_then(|((), t)| t.wait()).unwrap_err();
+    assert_eq!(fault.kind, Kind::Full, "{fault}");
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    assert_eq!(put(&store, 99).unwrap_err().kind, Kind::Full);
+    assert_eq!(store.read(|v| v.live::<Node>()).unwrap_err().kind, Kind::Full);
+    drop(store);
+    // The disk is as full as before; the reserve was given back.
+    let again = open(&state).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!again.fresh && again.aside.is_empty());
+    assert_eq!(again.store.read(|v| v.live::<Node>()).unwrap().len(), 50);
+    assert_eq!(again.store.intents().unwrap(), []);
+    let torn: Vec<_> = again.store.check().unwrap().into_iter().filter(|p| !p.contains("its network")).collect();
+    assert_eq!(torn, Vec::<String>::new());
+    put(&again.store, 99).unwrap();
+}
