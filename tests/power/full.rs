@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bmi::model::{Answer, Caller, Fault, Intent, Kind, Node, Outcome, Owner, Part, Phase, Time, ViewExt as _};
+use bmi::model::journal::Standing;
+use bmi::model::{Answer, Caller, Fault, Intent, Kind, Node, Outcome, Owner, Part, Time, ViewExt as _};
 use bmid::store::{OpenError, Options, Store};
 
 use crate::child::{node, open, options};
@@ -24,14 +25,11 @@ fn intent(n: u64) -> Intent {
         caller: Caller::bmid(),
         project: Owner::default_project(),
         started_at: Time(1),
-        phase: Phase::Forward,
-        parked_in: None,
         parts: 1,
         atomic: true,
         changes: vec![],
         uses: vec![],
         subjects: vec![],
-        fault: None,
     }
 }
 
@@ -154,6 +152,7 @@ fn a_write_that_meets_the_end_of_the_disk_ends_the_store_and_the_next_start_has_
             tx.put_part(&Part {
                 intent: intent(60).id,
                 index,
+                standing: Standing::BEGUN,
                 script,
                 before: vec![],
                 commit: vec![],
