@@ -66,6 +66,12 @@ impl Disk {
         run("xfs_io", &["-x", "-c", "shutdown", self.path().to_str().unwrap()]).unwrap();
     }
 
+    /// Mounts it read-only, or for writing again.
+    pub(crate) fn read_only(&self, yes: bool) {
+        let how = if yes { "remount,ro" } else { "remount,rw" };
+        run("mount", &["-o", how, self.path().to_str().unwrap()]).unwrap();
+    }
+
     /// Bytes free.
     pub(crate) fn free(&self) -> u64 {
         let s = nix::sys::statvfs::statvfs(&self.path()).unwrap();

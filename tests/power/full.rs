@@ -130,6 +130,21 @@ fn a_first_start_on_a_full_disk_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_state_folder_on_a_read_only_file_system_is_refused_and_left_alone() {
+    let disk = Disk::new();
+    let state = disk.path().join("state");
+    put(&open(&state).unwrap().store, 1).unwrap();
+    disk.read_only(true);
+    for dir in [&state, &disk.path().join("other")] {
+        let Err(e) = open(dir) else { panic!("it opened") };
+        assert!(matches!(e, OpenError::Unwritable { .. }), "{e}");
+        assert!(e.to_string().contains("read-only") && e.to_string().contains(dir.to_str().unwrap()), "{e}");
+    }
+    disk.read_only(false);
+    assert_eq!(open(&state).unwrap().store.read(|v| v.live::<Node>()).unwrap().len(), 1);
+}
+
+#[test]
 fn a_write_that_meets_the_end_of_the_disk_ends_the_store_and_the_next_start_has_everything_acknowledged() {
     let disk = Disk::new();
     let state = disk.path().join("state");

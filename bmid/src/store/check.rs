@@ -217,7 +217,9 @@ impl Findings {
             let name = table.as_str();
             for (field, to, target) in points_to(row) {
                 let there = self.rows.contains_key(&(to, target)) || self.unread.contains(&(to, target));
-                if !there && !(to == Table::Server && engine == Some(target)) {
+                // This engine itself needs no row of a server.
+                let ourselves = to == Table::Server && engine == Some(target);
+                if !there && !ourselves {
                     problems.push(format!("{name} {id}: its {field} {target} does not exist"));
                 }
             }

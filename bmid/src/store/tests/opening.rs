@@ -161,6 +161,20 @@ fn a_state_folder_that_is_no_folder_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn what_the_system_refuses_to_open_is_left_where_it_is() {
+    let (dir, path) = closed();
+    fs::rename(path.join("db"), path.join("kept")).unwrap();
+    fs::write(path.join("db"), b"not a folder").unwrap();
+    let e = refused(&path);
+    assert!(matches!(e, OpenError::Unreadable { .. }), "{e}");
+    assert_eq!(fs::read(path.join("db")).unwrap(), b"not a folder");
+    fs::remove_file(path.join("db")).unwrap();
+    fs::rename(path.join("kept"), path.join("db")).unwrap();
+    assert!(!open(&path).unwrap().fresh);
+    drop(dir);
+}
+
+#[test]
 fn the_state_folder_and_the_files_in_it_are_for_their_owner_alone() {
     let t = temp();
     let dump = t.store.dump_to(&t.path().join("dumps"), 1, Time(1)).unwrap();
