@@ -138,7 +138,9 @@ impl TargetStep {
         }
     }
 
-    pub(super) fn describe(&self) -> String {
+    /// What it does, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
         match self {
             TargetStep::MakeTarget(s) => format!("make target {}", s.iqn),
             TargetStep::DropTarget(s) => format!("take target {} away", s.iqn),

@@ -5,6 +5,7 @@
 //! bounded pools of blocking threads.
 
 pub mod sim;
+pub mod target;
 
 use std::fs::File;
 use std::path::PathBuf;
