@@ -7,3 +7,4 @@ mod check;
 #[cfg(test)]
 mod conformance;
 pub mod sim;
+pub mod tgt;

@@ -1,0 +1,104 @@
+//! LUNs: opening and closing them, and putting another backing behind one.
+//!
+//! Must never take a LUN away while somebody is logged in, or let anybody log in while it is away.
+
+use std::fs;
+
+use bmi::model::Kind;
+use bmi::step::{Lun, SwapLun};
+
+use super::client::unless;
+use super::show::Listed;
+use super::wire::Code;
+use super::{At, Patience};
+use crate::drivers::DriverError;
+
+/// Brings the LUN to what the step says; whether anything changed.
+pub(super) fn swap(at: &At, s: &SwapLun) -> Result<bool, DriverError> {
+    let there = find(at, s)?;
+    let lun = there.luns.iter().find(|l| l.number == s.to.number);
+    let same = lun.is_some_and(|l| l.path == s.to.path && l.online);
+    let marked = lun.is_some_and(|l| l.serial == s.to.serial && l.scsi_id == s.to.scsi_id);
+    if same && marked && there.ready {
+        return Ok(false);
+    }
+    if !same {
+        // Before anybody is cut off for nothing.
+        readable(at, &s.to.path)?;
+        at.quiet(s.tid, &s.iqn, s.force)?;
+        if lun.is_some() {
+            close(at, s.tid, s.to.number)?;
+        }
+        if let Err(e) = put(at, s.tid, &s.to) {
+            return Err(back(at, s, lun.map(|l| l.path.as_str()), e));
+        }
+    } else if !marked {
+        at.client.lun_mark(s.tid, s.to.number, &s.to.serial, &s.to.scsi_id).map_err(|e| at.failed(e))?;
+    }
+    at.client.target_ready(s.tid, true).map_err(|e| at.failed(e))?;
+    Ok(true)
+}
+
+fn find(at: &At, s: &SwapLun) -> Result<Listed, DriverError> {
+    let all = at.client.listing().map_err(|e| at.failed(e))?;
+    all.into_iter().find(|t| t.tid == s.tid && t.iqn == s.iqn).ok_or_else(|| {
+        let why = format!("tgtd has no target {} of number {}", s.iqn, s.tid);
+        at.error(Kind::NotFound, why).fix("`bmictl reconcile` makes targets that are missing")
+    })
+}
+
+/// The new backing did not open: the one from before comes back, and the failure is told. If that fails too, the target
+/// stays offline until the step or its inverse is applied again.
+fn back(at: &At, s: &SwapLun, before: Option<&str>, e: DriverError) -> DriverError {
+    let Some(path) = before.filter(|_| !matches!(e.kind, Kind::Timeout)) else { return e };
+    let old = Lun { path: path.to_owned(), ..s.to.clone() };
+    // What was opened of the new one, if anything.
+    let restored = close(at, s.tid, old.number)
+        .and_then(|()| put(at, s.tid, &old))
+        .and_then(|()| at.client.target_ready(s.tid, true).map_err(|e| at.failed(e)));
+    match restored {
+        Ok(()) => e,
+        Err(too) => {
+            let fix = format!("{path} did not come back either ({}); the target is offline; {}", too.why, e.fix);
+            e.fix(fix)
+        }
+    }
+}
+
+/// Opens a backing as a LUN and marks it.
+pub(super) fn put(at: &At, tid: u32, lun: &Lun) -> Result<(), DriverError> {
+    match at.client.lun_new(tid, lun.number, &lun.path) {
+        Ok(()) => {}
+        Err(e) if e.code() == Some(Code::INVALID) => {
+            readable(at, &lun.path)?;
+            return Err(at.error(Kind::Outside, format!("tgtd cannot open {}; its log says why", lun.path)));
+        }
+        Err(e) => return Err(at.failed(e)),
+    }
+    at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id).map_err(|e| at.failed(e))
+}
+
+/// Closes a LUN nobody is logged in to; commands still on their way get a moment.
+pub(super) fn close(at: &At, tid: u32, lun: u8) -> Result<(), DriverError> {
+    let mut wait = Patience::new();
+    loop {
+        match unless(at.client.lun_delete(tid, lun), &[Code::NO_LUN]) {
+            Ok(_) => return Ok(()),
+            Err(e) if e.code() == Some(Code::LUN_ACTIVE) && wait.more() => {}
+            Err(e) => return Err(at.failed(e)),
+        }
+    }
+}
+
+/// tgtd's one word for a backing that it cannot open says nothing: look ourselves.
+fn readable(at: &At, path: &str) -> Result<(), DriverError> {
+    match fs::metadata(path) {
+        Ok(m) if m.is_dir() => Err(at.error(Kind::Invalid, format!("{path} is a folder"))),
+        Ok(_) => Ok(()),
+        Err(e) => {
+            let mut error = at.error(Kind::Unavailable, format!("there is no backing at {path}: {e}"));
+            error.source = Some(Box::new(e));
+            Err(error.fix("`bmictl datastore show` says whether its datastore is there"))
+        }
+    }
+}
