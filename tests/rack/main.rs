@@ -1,0 +1,139 @@
+//! The rack: machines without a disk power on and boot an operating system from their clones, with the real daemon, client,
+//! tgtd, dnsmasq and firmware. Minutes, because the machines are emulated. It must never look into the daemon: everything is
+//! asked through the client or seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::engine::Engine;
+use support::host::Host;
+use support::machine::{Firmware, Machine, file_on, golden};
+
+const MAC: &str = "52:54:00:12:34:56";
+
+fn sha256(file: &Path) -> String {
+    support::run(Command::new("sha256sum").arg(file)).split_whitespace().next().unwrap().to_owned()
+}
+
+/// A host with one network card, an engine that serves it, and one golden image imported.
+fn rack<'a>(host: &'a Host, id: &str, mode: &str) -> Engine<'a> {
+    host.add_tap("tap0");
+    let image = golden(host, id, mode);
+    let engine = Engine::start(host);
+    engine.ctl(&["image", "import", image.to_str().unwrap(), "--name", id]);
+    let range = ["--address", "10.9.0.1/24", "--range", "10.9.0.100-10.9.0.150"];
+    engine.ctl(&[&["network", "create", "lab", "--interface", "tap0"], &range[..]].concat());
+    engine
+}
+
+fn provision(engine: &Engine<'_>, image: &str, more: &[&str]) -> serde_json::Value {
+    engine.ctl(&[&["node", "provision", "n1", "--image", image, "--mac", MAC, "--network", "lab"], more].concat());
+    engine.json(&["node", "show", "n1"])
+}
+
+/// Boots the node once and checks what it says of itself, what its clone holds and that the golden image is untouched.
+fn boots(firmware: Firmware, more: &[&str]) {
+    let host = Host::new("rack");
+    let engine = rack(&host, "golden-one", "once");
+    let before = sha256(&host.path("golden-one.raw"));
+    let node = provision(&engine, "golden-one", more);
+    let mut machine = Machine::boot(&host, "tap0", MAC, firmware, None);
+    machine.powered_off();
+
+    let ibft = machine.line("IBFT");
+    for (field, value) in [("target", "iqn"), ("portal", "portal"), ("ip", "address"), ("initiator", "initiator")] {
+        assert!(ibft.contains(&format!("{field}={}", node[value].as_str().unwrap())), "{value} of {node}: {ibft}");
+    }
+    let mark = machine.line("NODE-MARK");
+    assert!(mark.contains("golden-id=golden-one root=/dev/sda1 disk=IET"), "{mark}");
+    assert!(mark.contains("session=session"), "the disk is not an iSCSI session's: {mark}");
+    let wrote = machine.line("written by node");
+    assert_eq!(file_on(&engine.disk_of("n1"), "/var/node-wrote").trim(), wrote.trim(), "the clone");
+
+    engine.ctl(&["image", "export", "golden-one", host.path("exported.raw").to_str().unwrap()]);
+    assert_eq!(sha256(&host.path("exported.raw")), before, "the golden image was changed");
+    engine.ctl(&["node", "deprovision", "n1", "--yes"]);
+    assert_eq!(engine.json(&["node", "ls"]).as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_machine_without_a_disk_boots_from_its_clone_by_bios() {
+    boots(Firmware::Bios, &[]);
+}
+
+#[test]
+fn a_machine_without_a_disk_boots_from_its_clone_by_uefi_and_logs_in_with_chap() {
+    boots(Firmware::Uefi, &["--chap"]);
+}
+
+#[test]
+fn an_unknown_machine_is_told_so_and_goes_on_to_its_own_disk() {
+    let host = Host::new("rack");
+    let engine = rack(&host, "golden-two", "once");
+    provision(&engine, "golden-two", &[]);
+    let own_disk = host.path("golden-two.raw");
+    let machine = Machine::boot(&host, "tap0", "52:54:00:99:99:99", Firmware::Bios, Some(&own_disk));
+    machine.wait("NODE-FAIL");
+    // Its own disk booted, and the system on it found that no firmware had handed it a network disk.
+    assert!(machine.line("NODE-FAIL").contains("no iBFT"));
+    assert!(
+        machine.said().to_lowercase().contains("52:54:00:99:99:99"),
+        "nobody named the machine:\n{}",
+        machine.said()
+    );
+    assert!(!machine.said().contains("Registered SAN device"), "it was given somebody's disk");
+}
+
+#[test]
+fn a_rolled_back_node_boots_what_it_was_at_the_tag() {
+    let host = Host::new("rack");
+    let engine = rack(&host, "golden-three", "once");
+    provision(&engine, "golden-three", &[]);
+    engine.ctl(&["tag", "create", "n1", "fresh"]);
+    let boot = || {
+        let mut machine = Machine::boot(&host, "tap0", MAC, Firmware::Bios, None);
+        machine.powered_off();
+        machine.line("NODE-MARK")
+    };
+    assert!(boot().contains("before=nothing"));
+    engine.ctl(&["tag", "rollback", "n1", "fresh", "--yes"]);
+    assert!(boot().contains("before=nothing"), "what the first boot wrote is still there");
+    assert!(boot().contains("before=written by node"), "what the second boot wrote is gone");
+}
+
+#[test]
+fn a_node_loses_no_write_while_bmid_is_killed_and_started_again() {
+    let host = Host::new("rack");
+    let mut engine = rack(&host, "golden-four", "loop");
+    provision(&engine, "golden-four", &[]);
+    let mut machine = Machine::boot(&host, "tap0", MAC, Firmware::Bios, None);
+    machine.wait("NODE-SEQ 2$");
+    let sessions = engine.json(&["node", "show", "n1"])["sessions"].clone();
+    assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{sessions}");
+
+    engine.kill();
+    machine.wait(&format!("NODE-SEQ {}$", last_number(&machine) + 3));
+    engine.restart();
+    machine.wait(&format!("NODE-SEQ {}$", last_number(&machine) + 3));
+    assert_eq!(engine.json(&["node", "show", "n1"])["sessions"], sessions, "it had to log in again");
+    assert_eq!(engine.json(&["node", "show", "n1"])["state"], "ready");
+
+    machine.type_line("stop");
+    machine.powered_off();
+    let said = machine.said();
+    assert!(!said.contains("NODE-IO-ERROR") && !said.contains("I/O error"), "{said}");
+    let numbers = said.lines().filter_map(|l| l.strip_prefix("NODE-SEQ ")).map(str::trim).collect::<Vec<_>>();
+    let kept = file_on(&engine.disk_of("n1"), "/var/sequence");
+    assert_eq!(kept.lines().map(str::trim).collect::<Vec<_>>(), numbers, "what it said is not what its disk holds");
+}
+
+/// The last number that the node said it had written.
+fn last_number(machine: &Machine<'_>) -> u32 {
+    let said = machine.said();
+    said.lines().rev().find_map(|l| l.trim().strip_prefix("NODE-SEQ ")?.parse().ok()).unwrap()
+}

@@ -1,0 +1,57 @@
+//! The units under a real systemd, PID 1 of its own namespaces: each test boots one, with bmid installed in it as
+//! `make install` does, and runs one script of this folder inside. It must never touch the host's systemd.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::Command;
+
+/// Runs `tests/systemd/<name>.sh` inside; what it says is shown if it fails.
+fn inside(name: &str) {
+    let folder = support::bmictl().parent().unwrap().to_owned();
+    let mut command = Command::new(support::script("systemd-ns"));
+    command.arg("--install").arg(folder);
+    for file in ["lib.sh", &format!("{name}.sh")] {
+        command
+            .arg("--copy")
+            .arg(format!("{}:/test/{file}", support::repository().join("tests/systemd").join(file).display()));
+    }
+    support::run(command.arg(format!("/test/{name}.sh")));
+}
+
+#[test]
+fn units_are_valid_and_their_exposure_is_at_most_2_5() {
+    inside("units");
+}
+
+#[test]
+fn the_daemon_says_when_it_is_ready_and_reloads_and_stops_on_request() {
+    inside("service");
+}
+
+#[test]
+fn a_client_at_the_socket_starts_the_daemon() {
+    inside("activation");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_killed_by_the_watchdog_and_started_again() {
+    inside("watchdog");
+}
+
+#[test]
+fn workers_keep_running_while_the_daemon_is_restarted_and_killed() {
+    inside("restart");
+}
+
+#[test]
+fn log_lines_reach_the_journal_with_their_fields() {
+    inside("journal");
+}
+
+#[test]
+fn a_foreign_image_is_converted_by_a_unit_that_sees_nothing_else() {
+    inside("convert");
+}
