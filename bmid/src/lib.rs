@@ -4,5 +4,6 @@
 //! `listen` knows `run`; `daemon` starts everything in order.
 
 pub mod drivers;
+pub mod listen;
 pub mod run;
 pub mod store;

@@ -2,6 +2,16 @@
 //!
 //! Hello and [`Call`] have frozen bytes for ever, so that any release can tell any other what is wrong; all other frames
 //! need equal protocol numbers. Only plain structs and externally tagged enums may be sent (bincode misreads the rest).
+//!
+//! Rules of a connection, for writers of clients:
+//! - The client sends its hello first. The daemon's comes first from the other side, whatever the client sent.
+//! - Requests are numbered by the client from 1 on; a number is free again once its end was read. Number 0 in
+//!   [`ServerFrame::CallEnd`] means the connection itself: it says why the daemon closes it.
+//! - A frame with descriptors is sent by one sendmsg of its own that begins at the first byte of its length.
+//! - A raw call's answer is one [`ServerFrame::Json`] an item, then its end. Whether the items are to be shown as an array or
+//!   as the one object they are follows from the request: [`Request::many`].
+//! - The error text of a call is `{"code", "message", "data": {"kind", "class", "tried", "why", "fix", "causes"}}`: `code` is
+//!   the exit code of the class, and `data` reads as a [`Fault`].
 
 use bincode::Options;
 use serde::{Deserialize, Serialize};
@@ -15,8 +25,10 @@ pub const MAX_FRAME: usize = 1 << 20;
 pub const PROTOCOL: u32 = 1;
 /// The first bytes of every hello.
 pub const MAGIC: [u8; 4] = *b"bmi\n";
-/// Most descriptors with one request.
+/// Most descriptors in the open requests of one connection.
 pub const MAX_DESCRIPTORS: usize = 4;
+/// No request has this number: an end with it is the connection's.
+pub const NO_REQUEST: u64 = 0;
 
 /// The first frame each way. Frozen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
