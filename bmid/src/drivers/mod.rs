@@ -4,8 +4,14 @@
 //! calls that a restart would miss, never sees the store and never another driver. Drivers are synchronous: they run on
 //! bounded pools of blocking threads.
 
+pub mod boot;
+pub(crate) mod host;
+pub mod network;
+#[cfg(test)]
+pub(crate) mod proving;
 pub mod sim;
 pub mod target;
+pub mod worker;
 
 use std::fs::File;
 use std::path::PathBuf;

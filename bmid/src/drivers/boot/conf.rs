@@ -1,0 +1,130 @@
+//! dnsmasq's configuration for one network, and the lines by which it knows machines. Pure.
+//!
+//! One dnsmasq serves one network and shares the host with others: it binds to its interface and address, has no DNS, and
+//! reads nothing of the host's own configuration.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use bmi::model::Dhcp;
+use bmi::step::{Entry, Serve};
+
+use crate::drivers::Paths;
+
+/// What the boot loaders are called, here and in Debian's package `ipxe`.
+pub(super) const LOADERS: [&str; 2] = ["undionly.kpxe", "snponly.efi"];
+
+/// The configuration, without the lines that mark it.
+pub(super) fn dnsmasq(s: &Serve, paths: &Paths) -> String {
+    let (boot, own) = (paths.boot(s.network), paths.dnsmasq(s.network));
+    let mut c = String::new();
+    let mut line = |text: &str| {
+        c.push_str(text);
+        c.push('\n');
+    };
+    line("# No DNS; one interface and address, so that others may serve other networks of this host.");
+    line("port=0");
+    line(&format!("interface={}", s.interface));
+    line(&format!("listen-address={}", s.address.address));
+    line("bind-interfaces");
+    line("except-interface=lo");
+    line("no-hosts\nno-resolv\nno-poll");
+    line("# Kept: dnsmasq's uid and gid are made 0 so that it needs no right to change them later.");
+    line("user=root\ngroup=root");
+    line(&format!("pid-file={}", own.join("pid").display()));
+    line("log-facility=-");
+    line("enable-tftp");
+    line("tftp-max=500");
+    line(&format!("tftp-root={}", boot.join("tftp").display()));
+    match s.dhcp {
+        Dhcp::Serve => line(&serve(s, &boot, &own)),
+        Dhcp::Proxy => line(&proxy(s, &own)),
+        Dhcp::Off => line("# Addresses and boot files are somebody else's to announce."),
+    }
+    c
+}
+
+/// A mode as it stands in the mark.
+pub(super) fn word(dhcp: Dhcp) -> &'static str {
+    match dhcp {
+        Dhcp::Serve => "serve",
+        Dhcp::Proxy => "proxy",
+        Dhcp::Off => "off",
+    }
+}
+
+/// Which machine gets which file.
+const KINDS: &str = "\
+# iPXE says so by option 175 or by its user class; other machines get an iPXE for their kind first.
+dhcp-match=set:ipxe,175
+dhcp-userclass=set:ipxe,iPXE
+dhcp-match=set:bios,option:client-arch,0
+dhcp-match=set:efi64,option:client-arch,7
+dhcp-match=set:efi64,option:client-arch,9
+dhcp-boot=tag:ipxe,boot.ipxe";
+
+/// Router advertisements of a private subnet, or iPXE waits 16 seconds for one. Lifetime 0: nobody routes by them.
+fn advertise(s: &Serve) -> String {
+    let prefix = bmi::step::network::ipv6_prefix(s.network);
+    format!("enable-ra\nra-param={},30,0\ndhcp-range={prefix},ra-only,64\nquiet-ra\nquiet-dhcp6", s.interface)
+}
+
+/// A machine's loader and its system name themselves differently but have one card: client ids are not looked at, or the
+/// second would not get the first one's address.
+fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
+    let [a, b, c, d] = s.address.mask().to_be_bytes();
+    let mask = format!("{a}.{b}.{c}.{d}");
+    let range = match s.range {
+        Some(r) => format!("{},{},{mask},12h", r.first, r.last),
+        None => format!("{},static,{mask},12h", s.address.network()),
+    };
+    let mut out = format!(
+        "dhcp-authoritative\nno-ping\ndhcp-ignore-clid\ndhcp-lease-max=65536\ndhcp-range={range}\n\
+         dhcp-leasefile={}\ndhcp-hostsdir={}\n{KINDS}\n",
+        own.join("leases").display(),
+        boot.join("hosts").display(),
+    );
+    // The engine is no router: without these two lines dnsmasq names itself as one, and as a name server.
+    out.push_str("dhcp-option=option:router\ndhcp-option=option:dns-server\n");
+    out.push_str("dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe\ndhcp-boot=tag:!ipxe,tag:efi64,snponly.efi\n");
+    // iPXE's option 175.176 (no-pxedhcp): it need not wait for a proxy's offer.
+    out.push_str("dhcp-option=tag:ipxe,encap:175,176,1b\n");
+    let _ = write!(out, "{}", advertise(s));
+    out
+}
+
+fn proxy(s: &Serve, own: &Path) -> String {
+    format!(
+        "dhcp-range={},proxy\ndhcp-leasefile={}\n{KINDS}\n\
+         pxe-service=tag:!ipxe,x86PC,\"bmid\",undionly.kpxe\n\
+         pxe-service=tag:!ipxe,BC_EFI,\"bmid\",snponly.efi\n\
+         pxe-service=tag:!ipxe,x86-64_EFI,\"bmid\",snponly.efi\n{}",
+        s.address.network(),
+        own.join("leases").display(),
+        advertise(s),
+    )
+}
+
+/// The line by which dnsmasq knows a machine.
+pub(super) fn host(e: &Entry) -> String {
+    let mut line = e.mac.to_string();
+    if let Some(address) = e.address {
+        let _ = write!(line, ",{address}");
+    }
+    if let Some(name) = hostname(&e.hostname) {
+        let _ = write!(line, ",{name}");
+    }
+    line.push('\n');
+    line
+}
+
+/// A name that DHCP may hand out; none if nothing of it is left, or if dnsmasq would read it as something else: a word of
+/// its own (a node called `ignore` would never get an answer) or a lease time (`12h`).
+fn hostname(name: &str) -> Option<String> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = name.chars().take(63).map(plain).collect();
+    let name = name.trim_matches('-');
+    let time = name.strip_suffix(['s', 'm', 'h', 'd', 'w']).unwrap_or(name);
+    let word = ["ignore", "infinite"].contains(&name) || time.bytes().all(|b| b.is_ascii_digit());
+    (!word).then(|| name.to_owned())
+}

@@ -1,0 +1,85 @@
+//! What interfaces there are and what is on them. No effect.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use bmi::model::Cidr;
+use bmi::step::InterfaceFacts;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+use super::netlink;
+use crate::drivers::DriverError;
+
+/// An interface as the kernel has it.
+#[derive(Debug, Clone)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) addresses: Vec<Cidr>,
+    pub(super) addresses6: Vec<IpAddr>,
+    pub(super) up: bool,
+    pub(super) carrier: bool,
+    pub(super) loopback: bool,
+}
+
+impl Interface {
+    /// It has that IPv6 address.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses6.contains(&address)
+    }
+}
+
+/// All interfaces, by name.
+pub(super) fn interfaces(tried: impl FnOnce() -> String) -> Result<Vec<Interface>, DriverError> {
+    let mut found: BTreeMap<String, Interface> = BTreeMap::new();
+    for entry in getifaddrs().map_err(|e| DriverError::io(tried(), e.into()))? {
+        // An address with a label is listed under it: `eth1:0` is on eth1.
+        let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
+        let at = found.entry(name.clone()).or_insert_with(|| Interface {
+            name,
+            addresses: Vec::new(),
+            addresses6: Vec::new(),
+            up: entry.flags.contains(InterfaceFlags::IFF_UP),
+            carrier: entry.flags.contains(InterfaceFlags::IFF_RUNNING),
+            loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
+        });
+        let Some(address) = entry.address else { continue };
+        if let Some(a) = address.as_sockaddr_in() {
+            let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in()).map_or(Ipv4Addr::BROADCAST, |m| m.ip());
+            let prefix = u32::from(mask).count_ones();
+            at.addresses.push(Cidr { address: a.ip(), prefix: u8::try_from(prefix).unwrap_or(32) });
+        } else if let Some(a) = address.as_sockaddr_in6() {
+            at.addresses6.push(IpAddr::V6(a.ip()));
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// As others are told, with their MTUs.
+pub(super) fn told(all: Vec<Interface>) -> Vec<InterfaceFacts> {
+    let mtus = netlink::mtus().unwrap_or_default();
+    let told = |i: Interface| InterfaceFacts {
+        // The kernel's usual one, should it be the only thing that cannot be found out.
+        mtu: mtus.get(&i.name).copied().or_else(|| sysfs_mtu(&i.name)).unwrap_or(1500),
+        name: i.name,
+        addresses: i.addresses,
+        up: i.up,
+        carrier: i.carrier,
+        loopback: i.loopback,
+    };
+    all.into_iter().map(told).collect()
+}
+
+fn sysfs_mtu(name: &str) -> Option<u32> {
+    let path: PathBuf = ["/sys/class/net", name, "mtu"].iter().collect();
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Whether the interface takes IPv6 addresses.
+pub(super) fn ipv6_is_on(name: &str) -> bool {
+    // Answered for the network namespace of the thread that reads.
+    let path: PathBuf = ["/proc/sys/net/ipv6/conf", name, "disable_ipv6"].iter().collect();
+    let text = std::fs::read_to_string(path);
+    text.is_ok_and(|t| t.trim() == "0")
+}

@@ -1,0 +1,211 @@
+//! The network driver: the engine's addresses on interfaces, and what interfaces there are.
+//!
+//! It puts an address where it is absent and takes off only what a record calls bmid's. Other addresses, routes and the
+//! state of a link that is up are never touched; it brings interfaces up and none down.
+//!
+//! IPv4 addresses carry no mark, so an observation tells all of the interface's, provided that everything [`PutAddress`]
+//! does is so there: the link is up and has the network's private IPv6 address (where IPv6 is on). Only an address that a
+//! record names may be taken off.
+//!
+//! Names, addresses and flags come from the C library's `getifaddrs`; changes and the MTU go by rtnetlink. A link or
+//! address with attributes that the netlink crates do not know is therefore still seen.
+
+mod facts;
+mod netlink;
+pub mod sim;
+
+use std::net::IpAddr;
+
+use bmi::model::{Cidr, Id, Kind};
+use bmi::step::network::ipv6_prefix;
+use bmi::step::{DropAddress, Fact, Finding, InterfaceFacts, Look, NetworkStep, PutAddress, Scope, Seen, Severity};
+
+use super::{Done, Driver, DriverError, StepCx};
+use facts::{Interface, interfaces};
+
+/// Addresses of this host, in the network namespace bmid was started in.
+#[derive(Debug, Default)]
+pub struct Netlink;
+
+/// Prefix length of the private IPv6 subnets.
+const PREFIX6: u8 = 64;
+
+impl Netlink {
+    /// A driver for this host's interfaces.
+    #[must_use]
+    pub fn new() -> Netlink {
+        Netlink
+    }
+
+    fn put(s: &PutAddress) -> Result<bool, DriverError> {
+        let tried = || format!("put {} on {}", s.address, s.interface);
+        let all = interfaces(tried)?;
+        let at = admit(&all, &s.interface, s.address)?;
+        let mut changed = false;
+        if !at.up {
+            netlink::bring_up(&s.interface).map_err(|e| DriverError::io(format!("bring {} up", s.interface), e))?;
+            changed = true;
+        }
+        if !at.addresses.contains(&s.address) {
+            let (address, prefix) = (IpAddr::V4(s.address.address), s.address.prefix);
+            changed |= netlink::add(&s.interface, address, prefix).map_err(|e| DriverError::io(tried(), e))?;
+        }
+        let private = private(s.network);
+        if !at.has(private) && facts::ipv6_is_on(&s.interface) {
+            changed |= netlink::add(&s.interface, private, PREFIX6)
+                .map_err(|e| DriverError::io(format!("put {private}/{PREFIX6} on {}", s.interface), e))?;
+        }
+        Ok(changed)
+    }
+
+    fn take(s: &DropAddress) -> Result<bool, DriverError> {
+        let tried = || format!("take {} off {}", s.address, s.interface);
+        let all = interfaces(tried)?;
+        let Some(at) = all.iter().find(|i| i.name == s.interface) else { return Ok(false) };
+        let mut changed = false;
+        let private = private(s.network);
+        if at.has(private) {
+            changed |= netlink::remove(&s.interface, private, PREFIX6)
+                .map_err(|e| DriverError::io(format!("take {private}/{PREFIX6} off {}", s.interface), e))?;
+        }
+        if s.ours && at.addresses.contains(&s.address) {
+            let (address, prefix) = (IpAddr::V4(s.address.address), s.address.prefix);
+            changed |= netlink::remove(&s.interface, address, prefix).map_err(|e| DriverError::io(tried(), e))?;
+            Self::put_back(&at.addresses, s)?;
+        }
+        Ok(changed)
+    }
+
+    /// The kernel takes an interface's later addresses of the same subnet off together with its first one. Those are not
+    /// ours.
+    fn put_back(before: &[Cidr], s: &DropAddress) -> Result<(), DriverError> {
+        let tried = |a: &Cidr| format!("keep {a} on {}", s.interface);
+        let now = interfaces(|| format!("list addresses of {}", s.interface))?;
+        let now = now.iter().find(|i| i.name == s.interface).map(|i| i.addresses.as_slice()).unwrap_or_default();
+        for lost in before.iter().filter(|a| **a != s.address && !now.contains(a)) {
+            netlink::add(&s.interface, IpAddr::V4(lost.address), lost.prefix)
+                .map_err(|e| DriverError::io(tried(lost), e))?;
+        }
+        Ok(())
+    }
+
+    fn seen(network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
+        let all = interfaces(|| format!("list addresses of {interface}"))?;
+        let Some(at) = all.iter().find(|i| i.name == interface) else { return Ok(Vec::new()) };
+        if !at.up || (!at.has(private(network)) && facts::ipv6_is_on(interface)) {
+            return Ok(Vec::new());
+        }
+        Ok(at.addresses.iter().map(|a| Seen::Address(*a)).collect())
+    }
+}
+
+/// The address an engine has in a network's private IPv6 subnet.
+fn private(network: Id) -> IpAddr {
+    let mut octets = ipv6_prefix(network).octets();
+    octets[15] = 1;
+    IpAddr::from(octets)
+}
+
+/// Whether the address may be put on the interface; gives the interface.
+fn admit<'a>(all: &'a [Interface], interface: &str, address: Cidr) -> Result<&'a Interface, DriverError> {
+    let no = |kind, why: String, fix: String| {
+        Err(DriverError::new(kind, format!("put {address} on {interface}"), why).fix(fix))
+    };
+    let Some(at) = all.iter().find(|i| i.name == interface) else {
+        let names: Vec<&str> = all.iter().filter(|i| !i.loopback).map(|i| i.name.as_str()).collect();
+        let fix = format!("name one of: {}", names.join(", "));
+        return no(Kind::NotFound, format!("this host has no interface {interface}"), fix);
+    };
+    if at.loopback {
+        let fix = "name the interface that the machines are connected to".to_owned();
+        return no(Kind::Invalid, "that is the loopback interface".to_owned(), fix);
+    }
+    for other in all {
+        let Some(there) = other.addresses.iter().find(|a| a.address == address.address) else { continue };
+        if other.name != interface {
+            let why = format!("{} sits on {} already", address.address, other.name);
+            let fix = format!("give the network another address, or that interface: --interface {}", other.name);
+            return no(Kind::Conflict, why, fix);
+        }
+        if *there != address {
+            let fix = format!("give the network the same: --address {there}");
+            return no(Kind::Conflict, format!("it is there with another prefix length: {there}"), fix);
+        }
+    }
+    Ok(at)
+}
+
+impl Driver for Netlink {
+    type Step = NetworkStep;
+
+    fn apply(&self, step: &NetworkStep, _: &StepCx<'_>) -> Result<Done, DriverError> {
+        match step {
+            NetworkStep::PutAddress(s) => Self::put(s),
+            NetworkStep::DropAddress(s) => Self::take(s),
+        }
+        .map(Done::changed)
+    }
+
+    fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
+        match scope {
+            Scope::Network { network, interface } => Self::seen(*network, interface),
+            // Addresses do not tell whose network they are of.
+            Scope::Networks | Scope::Datastore { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
+        let all = || interfaces(|| "list interfaces".to_owned());
+        match look {
+            Look::Interfaces => Some(all().map(|all| Fact::Interfaces(facts::told(all)))),
+            Look::Doctor { networks } => {
+                let told = |n: &(Id, String, String), all: &[_]| findings(all, n, facts::ipv6_is_on(&n.1));
+                Some(
+                    all()
+                        .map(facts::told)
+                        .map(|all| networks.iter().flat_map(|n| told(n, &all)).collect())
+                        .map(Fact::Findings),
+                )
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with one network's interface.
+fn findings(all: &[InterfaceFacts], (_, name, address): &(Id, String, String), ipv6: bool) -> Vec<Finding> {
+    let finding = |severity, found: String, fix: &str| Finding {
+        check: format!("interface {name}"),
+        severity,
+        found,
+        fix: fix.to_owned(),
+    };
+    let Some(at) = all.iter().find(|i| i.name == *name) else {
+        let fix = "plug it in or create it, then: bmictl reconcile";
+        return vec![finding(Severity::Error, "this host has no such interface".to_owned(), fix)];
+    };
+    let mut out = Vec::new();
+    if !at.up {
+        out.push(finding(Severity::Error, "it is down".to_owned(), "bmictl reconcile brings it up"));
+    } else if !at.carrier {
+        out.push(finding(Severity::Error, "no carrier".to_owned(), "look at the cable and at the switch's port"));
+    }
+    if at.mtu < 1500 {
+        let found = format!("its MTU is {}: machines send packets of 1500 bytes and get stuck", at.mtu);
+        out.push(finding(Severity::Warning, found, "raise it: ip link set dev INTERFACE mtu 1500"));
+    }
+    if !at.addresses.iter().any(|a| a.to_string() == *address) {
+        out.push(finding(Severity::Error, format!("the engine's address {address} is not on it"), "bmictl reconcile"));
+    }
+    if !ipv6 {
+        let found = "IPv6 is off there: every machine waits 16 seconds for a router advertisement".to_owned();
+        out.push(finding(Severity::Warning, found, "switch it on: sysctl net.ipv6.conf.INTERFACE.disable_ipv6=0"));
+    }
+    if out.is_empty() {
+        out.push(finding(Severity::Ok, format!("up, MTU {}, has {address}", at.mtu), ""));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

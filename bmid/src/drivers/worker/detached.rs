@@ -1,0 +1,111 @@
+//! Workers without a manager: processes in a session of their own, which bmid's end does not reach.
+//!
+//! They keep uid and gid 0 (tgtd answers only its own) and lose every capability they do not need, for good. Only with
+//! bmid outside a service: in there, the service's end would take them along.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use bmi::model::Id;
+use bmi::step::target::fill_address;
+use bmi::step::{StartWorker, WorkerKind};
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::drivers::{DriverError, Paths, host};
+
+/// The programs that start a worker (util-linux).
+pub(super) const TOOLS: [&str; 3] = ["setsid", "prlimit", "setpriv"];
+/// A log beyond this is emptied when its worker is next looked after.
+const LOG_LIMIT: u64 = 4 << 20;
+/// Helper threads of a tgtd's LUN.
+pub(super) const IO_THREADS: &str = "2";
+
+/// Starts a worker's program; `program` finds one by name.
+pub(super) fn spawn(
+    paths: &Paths,
+    s: &StartWorker,
+    program: impl Fn(&str) -> Result<PathBuf, DriverError>,
+) -> Result<Child, DriverError> {
+    let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
+    let worker = program(s.kind.as_str())?;
+    let [setsid, prlimit, setpriv] = TOOLS;
+    // As many files as bmid itself may have; more is not ours to give.
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard);
+    let kept = match s.kind {
+        WorkerKind::Tgtd => "-all",
+        // setgid: dnsmasq sets its group at its start, even to the one it has.
+        WorkerKind::Dnsmasq => "-all,+net_bind_service,+net_admin,+net_raw,+setgid",
+    };
+    let log = log_file(paths, s.network, s.kind);
+    let log = open_log(&log).map_err(|e| DriverError::io(format!("open {}", log.display()), e))?;
+    let errors = log.try_clone().map_err(|e| DriverError::io(tried(), e))?;
+    let mut command = Command::new(program(setsid)?);
+    command.arg(program(prlimit)?).arg(format!("--nofile={files}:{files}"));
+    command.arg(program(setpriv)?).args(["--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all"]);
+    command.arg(format!("--bounding-set={kept}")).arg("--").arg(worker);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    match s.kind {
+        WorkerKind::Tgtd => {
+            command.env("TGT_IPC_SOCKET", paths.tgtd_ipc(s.network));
+            command.args(["-f", "-C", "0", "-t", IO_THREADS, "--iscsi"]);
+            command.arg(format!("portal={}:{}", fill_address(s.slot), s.port));
+        }
+        WorkerKind::Dnsmasq => {
+            command.args(["-k", "-C"]).arg(paths.boot(s.network).join("dnsmasq.conf"));
+        }
+    }
+    command.stdin(Stdio::null()).stdout(log).stderr(errors);
+    command.spawn().map_err(|e| DriverError::io(tried(), e))
+}
+
+/// Waits for a worker's end in the background, so that it does not stay in the kernel's list.
+pub(super) fn reap(mut child: Child) {
+    let wait = move || {
+        let _ = child.wait();
+    };
+    // Without the thread a dead worker stays listed until bmid ends, and is known to be dead all the same.
+    let _ = std::thread::Builder::new().name("reap".to_owned()).stack_size(64 << 10).spawn(wait);
+}
+
+/// The last lines of a worker's log, for an error.
+pub(super) fn last_words(paths: &Paths, network: Id, kind: WorkerKind) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut log = File::open(log_file(paths, network, kind))?;
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(length.saturating_sub(2_000)))?;
+        let mut text = Vec::new();
+        log.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    match lines.as_slice() {
+        [] => "it said nothing".to_owned(),
+        lines => lines[lines.len().saturating_sub(4)..].join("; "),
+    }
+}
+
+/// Empties a log that has grown too long. Its worker appends, so it goes on at the beginning.
+pub(super) fn bound_log(paths: &Paths, network: Id, kind: WorkerKind) {
+    let log = log_file(paths, network, kind);
+    if std::fs::metadata(&log).is_ok_and(|m| m.len() > LOG_LIMIT) {
+        // A log is no reason to fail.
+        let _ = OpenOptions::new().write(true).truncate(true).open(&log);
+    }
+}
+
+fn log_file(paths: &Paths, network: Id, kind: WorkerKind) -> PathBuf {
+    paths.network(network).join(kind.as_str()).join("log")
+}
+
+fn open_log(path: &std::path::Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        host::make_folder(folder)?;
+    }
+    // Emptied by the start, then appended to.
+    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    OpenOptions::new().append(true).open(path)
+}

@@ -1,0 +1,411 @@
+//! The worker driver: one tgtd and one dnsmasq a network, running and answering, whatever becomes of bmid.
+//!
+//! Workers depend on nothing of bmid's: they are found again by what the kernel says of them (their arguments and
+//! environment name their network's files), never by a number alone, so that nothing else is ever stopped. Never fills a
+//! tgtd, and never restarts one that lives: its disks are in use, even if it does not answer.
+//!
+//! Who notices a death: every process that a start or an observation has found is held by a handle of the kernel's.
+//! [`Watch::died`] asks the handles; that costs one system call a worker and may be done every second. It tells of a
+//! worker that its manager has already started again, too: that one is empty.
+//!
+//! ```text
+//! RUN/net/<network>/tgtd/      management socket, its lock, process id, log
+//! RUN/net/<network>/tgtd.env   what the systemd unit starts it with
+//! RUN/net/<network>/dnsmasq/   pid file and leases (dnsmasq's), log, what it was started with
+//! ```
+
+mod detached;
+mod probe;
+pub mod sim;
+mod systemd;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bmi::model::{Id, Kind};
+use bmi::step::{Fact, Finding, Health, Look, Scope, Seen, Severity, StartWorker, StopWorker, WorkerKind, WorkerStep};
+use rustix::process::Signal;
+
+use super::host::{self, Process};
+use super::{Done, Driver, DriverError, Paths, StepCx};
+
+/// Who keeps workers running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manager {
+    /// systemd's template units `bmid-tgtd@` and `bmid-dnsmasq@`.
+    Systemd,
+    /// Nobody: they are started in a session of their own and found again.
+    Detached,
+}
+
+impl Manager {
+    /// The units only if bmid itself runs as a system service with the units' run folder: a detached worker would be
+    /// killed with the service's cgroup, and a unit is of no use to a bmid with other folders or in a container.
+    #[must_use]
+    pub fn auto(run: &Path) -> Manager {
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let booted = Path::new("/run/systemd/system").is_dir();
+        Manager::choose(std::env::var_os("INVOCATION_ID").is_some(), &cgroup, booted, run)
+    }
+
+    fn choose(invoked: bool, cgroup: &str, booted: bool, run: &Path) -> Manager {
+        let service = cgroup.lines().any(|l| l.contains("/system.slice/") && l.contains(".service"));
+        if invoked && service && booted && run == Path::new(systemd::RUN) {
+            Manager::Systemd
+        } else {
+            Manager::Detached
+        }
+    }
+}
+
+/// Who notices that workers die.
+pub trait Watch: Send + Sync {
+    /// Workers that were found running and have ended since; each is told once. Cheap: meant to be asked every second.
+    fn died(&self) -> Vec<(Id, WorkerKind)>;
+}
+
+/// How long a worker has until it answers its first question.
+const START: Duration = Duration::from_secs(10);
+/// How long a worker has to go once it is told to.
+const STOP: Duration = Duration::from_secs(10);
+
+/// The workers of all networks. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Workers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    paths: Paths,
+    manager: Manager,
+    /// Where programs are looked for; none means the usual places.
+    programs: Option<PathBuf>,
+    known: Mutex<HashMap<(Id, WorkerKind), Known>>,
+}
+
+/// What this bmid remembers of a worker: nothing that it could not find out again.
+#[derive(Default)]
+struct Known {
+    process: Option<Arc<Process>>,
+    /// Processes seen so far.
+    seen: u32,
+}
+
+impl Workers {
+    /// A driver for the workers of the networks beneath `paths`.
+    #[must_use]
+    pub fn new(paths: Paths, manager: Manager) -> Workers {
+        Workers::build(paths, manager, None)
+    }
+
+    fn build(paths: Paths, manager: Manager, programs: Option<PathBuf>) -> Workers {
+        Workers { inner: Arc::new(Inner { paths, manager, programs, known: Mutex::default() }) }
+    }
+
+    /// The worker's process, if there is one, answering or not.
+    fn find(&self, network: Id, kind: WorkerKind) -> Result<Option<Arc<Process>>, DriverError> {
+        let known = self.known(|k| k.get(&(network, kind)).and_then(|k| k.process.clone()));
+        if let Some(process) = known
+            && process.alive()
+        {
+            return Ok(Some(process));
+        }
+        let found = probe::find(&self.inner.paths, network, kind)?.map(Arc::new);
+        if let Some(process) = &found {
+            self.remember(network, kind, process);
+        }
+        Ok(found)
+    }
+
+    fn remember(&self, network: Id, kind: WorkerKind, process: &Arc<Process>) {
+        self.known(|k| {
+            let known = k.entry((network, kind)).or_default();
+            // One that has died and was not told yet stays until it is: the new process is found again later.
+            if known.process.as_ref().is_none_or(|p| p.pid == process.pid) {
+                known.seen += u32::from(known.process.is_none());
+                known.process = Some(Arc::clone(process));
+            }
+        });
+    }
+
+    fn known<T>(&self, f: impl FnOnce(&mut HashMap<(Id, WorkerKind), Known>) -> T) -> T {
+        f(&mut self.inner.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn program(&self, name: &str) -> Result<PathBuf, DriverError> {
+        let found = match &self.inner.programs {
+            None => host::program(name),
+            Some(folder) => Some(folder.join(name)).filter(|p| p.is_file()),
+        };
+        found.ok_or_else(|| {
+            let why = format!("the program {name} is not on this host");
+            DriverError::new(Kind::Unavailable, format!("run {name}"), why)
+                .fix(format!("install it: Debian's package {}", package(name)))
+        })
+    }
+
+    fn start(&self, s: &StartWorker) -> Result<bool, DriverError> {
+        let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
+        if let Some(process) = self.find(s.network, s.kind)? {
+            if !probe::answers(&self.inner.paths, s.network, s.kind) {
+                let why = format!("it runs already (process {}) but does not answer", process.pid);
+                let fix =
+                    format!("if it stays so, end it: kill -9 {}; bmid then starts and fills a new one", process.pid);
+                return Err(DriverError::new(Kind::Unavailable, tried(), why).fix(fix));
+            }
+            if s.kind == WorkerKind::Tgtd || self.has_current_conf(s.network) {
+                detached::bound_log(&self.inner.paths, s.network, s.kind);
+                return Ok(false);
+            }
+            // dnsmasq reads its configuration only at its start; machines notice nothing of a restart.
+            self.stop(&StopWorker { network: s.network, kind: s.kind })?;
+        }
+        if s.kind == WorkerKind::Dnsmasq && !self.conf(s.network).exists() {
+            let why = "the network's boot service is not laid out";
+            return Err(DriverError::new(Kind::Conflict, tried(), why).fix("bring the network up: bmictl reconcile"));
+        }
+        let conf = self.conf_text(s.network);
+        match self.inner.manager {
+            Manager::Systemd => systemd::start(&self.inner.paths, s)?,
+            Manager::Detached => self.start_detached(s)?,
+        }
+        let process = self.wait_for_answer(s)?;
+        if s.kind == WorkerKind::Dnsmasq {
+            self.note(s.network, "dnsmasq/started", &conf)?;
+        } else {
+            self.note(s.network, "tgtd/pid", &process.pid.to_string())?;
+            // The last one the kernel should end when memory runs out. It matters only then; not everywhere allowed.
+            let _ = std::fs::write(format!("/proc/{}/oom_score_adj", process.pid), "-900");
+        }
+        Ok(true)
+    }
+
+    fn start_detached(&self, s: &StartWorker) -> Result<(), DriverError> {
+        let mut child = detached::spawn(&self.inner.paths, s, |name| self.program(name))?;
+        let end = Instant::now() + START;
+        loop {
+            let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
+            if let Some(status) = child.try_wait().map_err(|e| DriverError::io(tried(), e))? {
+                let said = detached::last_words(&self.inner.paths, s.network, s.kind);
+                return Err(DriverError::new(Kind::Outside, tried(), format!("it ended at once ({status}): {said}"))
+                    .fix("look at the network's interface and address (bmictl doctor)"));
+            }
+            if probe::ready(&self.inner.paths, s.network, s.kind)
+                && probe::answers(&self.inner.paths, s.network, s.kind)
+            {
+                detached::reap(child);
+                return Ok(());
+            }
+            if Instant::now() > end {
+                // Ours, and it has served nobody yet.
+                let _ = child.kill();
+                let _ = child.wait();
+                let said = detached::last_words(&self.inner.paths, s.network, s.kind);
+                let why = format!("it did not answer within {} s: {said}", START.as_secs());
+                return Err(DriverError::new(Kind::Timeout, tried(), why));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn wait_for_answer(&self, s: &StartWorker) -> Result<Arc<Process>, DriverError> {
+        let end = Instant::now() + START;
+        loop {
+            if probe::ready(&self.inner.paths, s.network, s.kind)
+                && let Some(process) = self.find(s.network, s.kind)?
+                && probe::answers(&self.inner.paths, s.network, s.kind)
+            {
+                return Ok(process);
+            }
+            if Instant::now() > end {
+                let tried = format!("start {} of network {}", s.kind.as_str(), s.network);
+                let why = format!("it did not answer within {} s", START.as_secs());
+                let fix = match self.inner.manager {
+                    Manager::Systemd => format!("see why: systemctl status {}", systemd::unit(s.network, s.kind)),
+                    Manager::Detached => format!("see why: {}", self.inner.paths.network(s.network).display()),
+                };
+                return Err(DriverError::new(Kind::Timeout, tried, why).fix(fix));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn stop(&self, s: &StopWorker) -> Result<bool, DriverError> {
+        let tried = || format!("stop {} of network {}", s.kind.as_str(), s.network);
+        // It is meant to end: nobody is told of a death.
+        self.known(|k| k.entry((s.network, s.kind)).or_default().process = None);
+        let mut changed = false;
+        if self.inner.manager == Manager::Systemd {
+            changed |= systemd::stop(s)?;
+        }
+        // Every process of that worker: a bmid that was killed in a start may have left more than the one it would find.
+        for process in probe::find_all(&self.inner.paths, s.network, s.kind)? {
+            changed = true;
+            // tgtd ignores SIGTERM; everything it holds is in its disks.
+            let gently = s.kind == WorkerKind::Dnsmasq;
+            if gently {
+                process.signal(Signal::TERM).map_err(|e| DriverError::io(tried(), e))?;
+            }
+            if !gently || !process.ended(Duration::from_secs(2)) {
+                process.signal(Signal::KILL).map_err(|e| DriverError::io(tried(), e))?;
+            }
+            if !process.ended(STOP) {
+                let why = format!("process {} does not end: it waits for a device or a file server", process.pid);
+                return Err(DriverError::new(Kind::Timeout, tried(), why).fix("look at the datastores it serves"));
+            }
+        }
+        changed |= self.clear(s).map_err(|e| DriverError::io(tried(), e))?;
+        Ok(changed)
+    }
+
+    /// Takes away what a worker left. dnsmasq's leases stay: they are the network's, not the process's.
+    fn clear(&self, s: &StopWorker) -> std::io::Result<bool> {
+        let network = self.inner.paths.network(s.network);
+        let mut changed = false;
+        match s.kind {
+            WorkerKind::Tgtd => {
+                changed |= host::remove_folder(&network.join("tgtd"))?;
+                changed |= host::remove(&network.join("tgtd.env"))?;
+            }
+            WorkerKind::Dnsmasq => {
+                for name in ["pid", "started", "log"] {
+                    changed |= host::remove(&self.inner.paths.dnsmasq(s.network).join(name))?;
+                }
+                // With leases in it, it stays.
+                let _ = std::fs::remove_dir(self.inner.paths.dnsmasq(s.network));
+            }
+        }
+        let _ = std::fs::remove_dir(network);
+        Ok(changed)
+    }
+
+    fn conf(&self, network: Id) -> PathBuf {
+        self.inner.paths.boot(network).join("dnsmasq.conf")
+    }
+
+    fn conf_text(&self, network: Id) -> String {
+        host::read(&self.conf(network)).ok().flatten().unwrap_or_default()
+    }
+
+    /// dnsmasq was started with the configuration that is there now.
+    fn has_current_conf(&self, network: Id) -> bool {
+        let started = host::read(&self.inner.paths.dnsmasq(network).join("started")).ok().flatten();
+        started.as_deref() == Some(&self.conf_text(network))
+    }
+
+    fn note(&self, network: Id, name: &str, text: &str) -> Result<(), DriverError> {
+        let folder = self.inner.paths.network(network);
+        let path = folder.join(name);
+        host::write_whole(&folder, &path, text.as_bytes())
+            .map(|_| ())
+            .map_err(|e| DriverError::io(format!("write {}", path.display()), e))
+    }
+
+    fn health(&self, network: Id, kind: WorkerKind) -> Result<Health, DriverError> {
+        let process = self.find(network, kind)?;
+        let restarts = self.known(|k| k.get(&(network, kind)).map_or(0, |k| k.seen.saturating_sub(1)));
+        let running = process.is_some() && probe::answers(&self.inner.paths, network, kind);
+        let problem = match (&process, running) {
+            (None, _) => Some("it does not run".to_owned()),
+            (Some(_), false) => Some("it runs but does not answer".to_owned()),
+            _ => None,
+        };
+        let (memory, threads) = process.as_ref().map_or((0, 0), |p| p.size());
+        Ok(Health { kind, running, pid: process.map_or(0, |p| p.pid), memory, threads, restarts, problem })
+    }
+
+    fn networks(&self) -> Result<Vec<Seen>, DriverError> {
+        let folder = self.inner.paths.run.join("net");
+        let names = host::names(&folder).map_err(|e| DriverError::io(format!("list {}", folder.display()), e))?;
+        let marks = ["tgtd", "tgtd.env", "dnsmasq/pid", "dnsmasq/started"];
+        let has = |id: &Id| marks.iter().any(|m| self.inner.paths.network(*id).join(m).exists());
+        Ok(names.iter().filter_map(|n| n.parse().ok()).filter(has).map(Seen::Network).collect())
+    }
+}
+
+/// Which Debian package brings a program.
+fn package(program: &str) -> &'static str {
+    match program {
+        "tgtd" => "tgt",
+        "dnsmasq" => "dnsmasq-base",
+        "systemctl" => "systemd",
+        _ => "util-linux",
+    }
+}
+
+const KINDS: [WorkerKind; 2] = [WorkerKind::Tgtd, WorkerKind::Dnsmasq];
+
+impl Driver for Workers {
+    type Step = WorkerStep;
+
+    fn apply(&self, step: &WorkerStep, _: &StepCx<'_>) -> Result<Done, DriverError> {
+        match step {
+            WorkerStep::StartWorker(s) => self.start(s),
+            WorkerStep::StopWorker(s) => self.stop(s),
+        }
+        .map(Done::changed)
+    }
+
+    fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
+        match scope {
+            Scope::Network { network, .. } => {
+                let mut seen = Vec::new();
+                for kind in KINDS {
+                    if let Some(process) = self.find(*network, kind)?
+                        && probe::answers(&self.inner.paths, *network, kind)
+                    {
+                        seen.push(Seen::Worker(kind, process.pid));
+                    }
+                }
+                Ok(seen)
+            }
+            Scope::Networks => self.networks(),
+            Scope::Datastore { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
+        match look {
+            Look::Workers(network) => {
+                Some(KINDS.iter().map(|k| self.health(*network, *k)).collect::<Result<_, _>>().map(Fact::Workers))
+            }
+            Look::Doctor { .. } => {
+                let mut needed = vec!["tgtd", "dnsmasq"];
+                match self.inner.manager {
+                    Manager::Detached => needed.extend(detached::TOOLS),
+                    Manager::Systemd => needed.push("systemctl"),
+                }
+                let finding = |name: &&str| match self.program(name) {
+                    Ok(path) => (Severity::Ok, format!("found: {}", path.display()), String::new()),
+                    Err(e) => (Severity::Error, e.why, e.fix),
+                };
+                let named = |name: &&str| {
+                    let (severity, found, fix) = finding(name);
+                    Finding { check: format!("program {name}"), severity, found, fix }
+                };
+                Some(Ok(Fact::Findings(needed.iter().map(named).collect())))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Watch for Workers {
+    fn died(&self) -> Vec<(Id, WorkerKind)> {
+        self.known(|k| {
+            let mut dead = Vec::new();
+            for (key, known) in k.iter_mut() {
+                if known.process.as_ref().is_some_and(|p| !p.alive()) {
+                    known.process = None;
+                    dead.push(*key);
+                }
+            }
+            dead
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

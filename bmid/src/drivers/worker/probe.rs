@@ -1,0 +1,111 @@
+//! Finding workers and asking whether they answer. No effect, and no belief in numbers: a process is a worker if its
+//! arguments and environment name the network's files.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bmi::model::Id;
+use bmi::step::WorkerKind;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getsockopt, shutdown, socket, sockopt,
+};
+
+use crate::drivers::host::{self, Process};
+use crate::drivers::{DriverError, Paths};
+
+/// How long a worker has for an answer. A tgtd with thousands of targets needs most of a second for its longest work.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The worker's process: by its pid file or socket if they tell the truth, else among all processes.
+pub(super) fn find(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Option<Process>, DriverError> {
+    let is = identity(paths, network, kind);
+    let hint = match kind {
+        WorkerKind::Tgtd => pid_in(&paths.network(network).join("tgtd/pid")).or_else(|| peer(paths, network)),
+        WorkerKind::Dnsmasq => pid_in(&paths.dnsmasq(network).join("pid")),
+    };
+    if let Some(process) = hint.and_then(|pid| Process::open(pid, &is)) {
+        return Ok(Some(process));
+    }
+    Ok(find_all(paths, network, kind)?.pop())
+}
+
+/// All processes of the worker. More than one only after a start that was cut off.
+pub(super) fn find_all(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Vec<Process>, DriverError> {
+    Process::find(&identity(paths, network, kind)).map_err(|e| DriverError::io("list processes", e))
+}
+
+/// It has come so far in its start that it may be asked.
+pub(super) fn ready(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
+    match kind {
+        WorkerKind::Tgtd => paths.tgtd_socket(network).exists(),
+        WorkerKind::Dnsmasq => {
+            let conf = paths.boot(network).join("dnsmasq.conf");
+            let is = |process: &Path| host::is_dnsmasq(process, &conf);
+            pid_in(&paths.dnsmasq(network).join("pid")).is_some_and(|pid| Process::open(pid, &is).is_some())
+        }
+    }
+}
+
+/// Whether it answers. dnsmasq has no question that costs nothing: there, living is answering.
+pub(super) fn answers(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
+    match kind {
+        WorkerKind::Tgtd => tgtd_answers(&paths.tgtd_socket(network)),
+        WorkerKind::Dnsmasq => true,
+    }
+}
+
+fn identity(paths: &Paths, network: Id, kind: WorkerKind) -> impl Fn(&Path) -> bool + use<> {
+    let (conf, ipc) = (paths.boot(network).join("dnsmasq.conf"), paths.tgtd_ipc(network));
+    move |process| match kind {
+        WorkerKind::Tgtd => host::is_tgtd(process, &ipc),
+        WorkerKind::Dnsmasq => host::is_dnsmasq(process, &conf),
+    }
+}
+
+fn pid_in(file: &Path) -> Option<u32> {
+    host::read(file).ok()??.trim().parse().ok()
+}
+
+/// Who listens on the management socket, as the kernel knows it.
+fn peer(paths: &Paths, network: Id) -> Option<u32> {
+    let stream = dial(&paths.tgtd_socket(network), Instant::now())?;
+    u32::try_from(getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid()).ok()
+}
+
+/// A connection without a request: tgtd's loop takes it, finds nothing and closes it. A tgtd that hangs does not.
+fn tgtd_answers(path: &Path) -> bool {
+    let end = Instant::now() + ANSWER;
+    let Some(stream) = dial(path, end) else { return false };
+    if shutdown(stream.as_raw_fd(), Shutdown::Write).is_err() {
+        return false;
+    }
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(n) => return n > 0,
+            Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Connects. A queue that is full is asked again until `end`; an ordinary connect would wait without one.
+fn dial(path: &Path, end: Instant) -> Option<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+    let address = UnixAddr::new(path).ok()?;
+    loop {
+        match connect(stream.as_raw_fd(), &address).map_err(std::io::Error::from) {
+            Ok(()) => return Some(stream),
+            Err(e) if e.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The worker driver's simulator: workers as objects of a simulated world. It starts no process.
+//!
+//! A worker that dies (its object is removed by hand or by a test) is noticed as the real one's death is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bmi::model::Id;
+use bmi::step::{Fact, Health, Look, Scope, Seen, WorkerKind, WorkerStep};
+use serde::{Deserialize, Serialize};
+
+use super::{KINDS, Watch};
+use crate::drivers::sim::World;
+use crate::drivers::{Done, Driver, DriverError, StepCx};
+
+/// A running worker: objects of kind `worker` by network and program.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+struct Running {
+    /// Another one for each start.
+    pid: u32,
+    slot: u16,
+    port: u16,
+}
+
+const WORKER: &str = "worker";
+
+/// The workers of all networks, simulated. Points: `worker.start`, `worker.stop`. Clones are handles to the same.
+#[derive(Clone)]
+pub struct SimWorkers {
+    world: World,
+    known: Arc<Mutex<BTreeMap<(Id, WorkerKind), Running>>>,
+}
+
+impl SimWorkers {
+    /// The workers of a simulated world.
+    #[must_use]
+    pub fn new(world: World) -> SimWorkers {
+        SimWorkers { world, known: Arc::default() }
+    }
+
+    fn find(&self, network: Id, kind: WorkerKind) -> Result<Option<Running>, DriverError> {
+        let found = self.world.get::<Running>(WORKER, &name(network, kind))?;
+        if let Some(running) = &found {
+            // One that has died and was not told yet stays until it is.
+            self.known().entry((network, kind)).or_insert_with(|| running.clone());
+        }
+        Ok(found)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Id, WorkerKind), Running>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, s: &bmi::step::StartWorker) -> Result<bool, DriverError> {
+        if self.find(s.network, s.kind)?.is_some() {
+            return Ok(false);
+        }
+        let mut random = [0u8; 2];
+        // Any number will do; a repeated one would only hide a restart from `died`.
+        let _ = getrandom::fill(&mut random);
+        let pid = 100_000 + u32::from(u16::from_le_bytes(random));
+        let changed = self.world.put(WORKER, &name(s.network, s.kind), &Running { pid, slot: s.slot, port: s.port })?;
+        self.find(s.network, s.kind)?;
+        Ok(changed)
+    }
+}
+
+fn name(network: Id, kind: WorkerKind) -> String {
+    format!("{network}@{}", kind.as_str())
+}
+
+impl Driver for SimWorkers {
+    type Step = WorkerStep;
+
+    fn apply(&self, step: &WorkerStep, _: &StepCx<'_>) -> Result<Done, DriverError> {
+        match step {
+            WorkerStep::StartWorker(s) => self.world.around("worker.start", || self.start(s)),
+            WorkerStep::StopWorker(s) => self.world.around("worker.stop", || {
+                self.known().remove(&(s.network, s.kind));
+                self.world.del(WORKER, &name(s.network, s.kind))
+            }),
+        }
+        .map(Done::changed)
+    }
+
+    fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
+        match scope {
+            Scope::Network { network, .. } => {
+                let mut seen = Vec::new();
+                for kind in KINDS {
+                    seen.extend(self.find(*network, kind)?.map(|r| Seen::Worker(kind, r.pid)));
+                }
+                Ok(seen)
+            }
+            Scope::Networks => {
+                let names = self.world.list::<Running>(WORKER)?;
+                let mut ids: Vec<Id> = names.iter().filter_map(|(n, _)| n.split_once('@')?.0.parse().ok()).collect();
+                ids.dedup();
+                Ok(ids.into_iter().map(Seen::Network).collect())
+            }
+            Scope::Datastore { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
+        let health = |network: Id, kind| {
+            let found = self.find(network, kind)?;
+            let (running, pid) = (found.is_some(), found.map_or(0, |r| r.pid));
+            let problem = (!running).then(|| "it does not run".to_owned());
+            Ok(Health { kind, running, pid, memory: 0, threads: 1, restarts: 0, problem })
+        };
+        match look {
+            Look::Workers(network) => {
+                Some(KINDS.iter().map(|k| health(*network, *k)).collect::<Result<_, DriverError>>().map(Fact::Workers))
+            }
+            Look::Doctor { .. } => Some(Ok(Fact::Findings(Vec::new()))),
+            _ => None,
+        }
+    }
+}
+
+impl Watch for SimWorkers {
+    fn died(&self) -> Vec<(Id, WorkerKind)> {
+        let mut dead = Vec::new();
+        self.known().retain(|(network, kind), running| {
+            let now = self.world.get::<Running>(WORKER, &name(*network, *kind)).ok().flatten();
+            let same = now.as_ref() == Some(running);
+            if !same {
+                dead.push((*network, *kind));
+            }
+            same
+        });
+        dead
+    }
+}
