@@ -4,21 +4,169 @@
 //! outside changes before its intent is durable; nothing is answered before its rows are.
 
 pub mod call;
+mod change;
+mod claims;
+mod control;
+mod drive;
+mod hub;
+mod journal;
+mod lanes;
+mod reconcile;
+mod start;
+mod watch;
 
 pub use call::{Cancel, Out, Submission};
+pub use start::{Config, default_datastore};
 
-use bmi::ops::{Defaults, Request};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bmi::model::{Fault, Id, Sealed, Time};
+use bmi::ops::{Answering, Asking, Defaults, Effect, Facts};
+use bmi::protocol::Ended;
+use bmi::rules::rights;
+use bmi::step::Look;
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+
+use crate::drivers::DriverSet;
+use crate::store::{Store, Ticket, Tx};
+
+/// Seals a secret under bmid's key.
+pub type Seal = Box<dyn Fn(&str) -> Sealed + Send + Sync>;
 
 /// The running engine.
 pub struct Engine {
+    store: Store,
+    drivers: Arc<DriverSet>,
     defaults: Defaults,
+    seal: Seal,
+    claims: claims::Claims,
+    lanes: lanes::Lanes,
+    hub: hub::Hub,
+    /// Rings when the outside may differ from the rows. It carries no facts.
+    bell: Notify,
+    stopping: Cancel,
+    /// Seconds.
+    reconcile_every: AtomicU64,
+    /// One reconcile at a time.
+    reconciling: tokio::sync::Mutex<()>,
+    back_off: Mutex<reconcile::BackOff>,
+    /// What runs until bmid stops.
+    tasks: tokio_util::task::TaskTracker,
 }
 
 impl Engine {
     /// Takes a request in. The answer goes to its `out`; the switch ends it.
     pub fn submit(self: &Arc<Engine>, call: Submission) -> Cancel {
-        let _ = (&self.defaults, Request::sheet(&call.request));
-        Cancel::default()
+        let cancel = Cancel::default();
+        let (engine, switch) = (Arc::clone(self), cancel.clone());
+        tokio::spawn(async move {
+            let out = call.out.clone();
+            let command = call.request.sheet().command();
+            let end = engine.serve(call, switch).await.map_err(|f| f.trying(command));
+            // The reader may have gone; what was done is done.
+            let _ = out.send(Out::End(end)).await;
+        });
+        cancel
     }
+
+    async fn serve(self: &Arc<Engine>, mut call: Submission, cancel: Cancel) -> Result<Ended, Fault> {
+        call.caller = rights::acting(call.caller, call.envelope.project.take())?;
+        let sheet = call.request.sheet();
+        rights::judge(&call.caller, sheet.right, &sheet.command())?;
+        match sheet.effect {
+            Effect::Read => self.read(&call).await,
+            Effect::Change => self.change(call, cancel).await,
+            Effect::Control => self.control(call, cancel).await,
+        }
+    }
+
+    /// Answers from rows and facts.
+    async fn read(self: &Arc<Engine>, call: &Submission) -> Result<Ended, Fault> {
+        let facts = self.facts(call).await?;
+        let items = self.store.read(|view| {
+            call.request.answer(&Answering {
+                view,
+                caller: &call.caller,
+                facts: &facts,
+                subjects: &[],
+                defaults: &self.defaults,
+                now: self.now(),
+            })
+        })?;
+        // Rows that were seen may not be durable yet; an answer must not know more than a restart would.
+        durable(self.store.settled()).await?;
+        for item in items {
+            if call.out.send(Out::Item(Box::new(item))).await.is_err() {
+                break;
+            }
+        }
+        Ok(Ended { op_id: None, changed: false, running: false })
+    }
+
+    /// The facts a request asks for, all questions side by side.
+    async fn facts(&self, call: &Submission) -> Result<Facts, Fault> {
+        let looks = self
+            .store
+            .read(|view| call.request.looks(&Asking { view, caller: &call.caller, defaults: &self.defaults }))?;
+        Ok(self.look(looks).await)
+    }
+
+    async fn look(&self, looks: Vec<Look>) -> Facts {
+        Facts(join_all(looks.into_iter().map(|l| self.lanes.look(Arc::clone(&self.drivers), l))).await)
+    }
+
+    /// A transaction, durable when this returns.
+    async fn write<T>(&self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+        let (out, ticket) = self.store.write(f)?;
+        durable(ticket).await?;
+        Ok(out)
+    }
+
+    /// The store had no room or has failed: those who wait are told, and it is tried again. `None`: bmid stops.
+    async fn wait_out(&self, live: &hub::Live, fault: Fault) -> Option<()> {
+        tracing::error!(operation = %live.intent.id, "the journal cannot be written: {fault}");
+        live.parked.send_replace(Some(fault));
+        tokio::select! {
+            () = self.stopping.cancelled() => None,
+            () = tokio::time::sleep(Duration::from_secs(2)) => Some(()),
+        }
+    }
+
+    fn now(&self) -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn fresh_id(&self) -> Id {
+        let mut b = [0u8; 16];
+        random(&mut b);
+        Id::from_random(b)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+}
+
+/// Fills `b` from the kernel's generator.
+fn random(b: &mut [u8]) {
+    // The kernel's generator cannot fail once the host has booted; going on without it would make guessable ids and secrets.
+    #[allow(clippy::expect_used, reason = "see above")]
+    getrandom::fill(b).expect("the kernel's random number generator answers");
+}
+
+/// Waits until a commit is durable.
+async fn durable(ticket: Ticket) -> Result<(), Fault> {
+    if ticket.is_durable() {
+        return Ok(());
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    ticket.on_durable(Box::new(move |done| {
+        // Nobody waits any more when the engine was dropped.
+        let _ = tell.send(done);
+    }));
+    told.await.unwrap_or_else(|_| Err(Fault::internal("the store was closed before a commit was durable")))
 }

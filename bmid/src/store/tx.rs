@@ -234,6 +234,11 @@ impl<'a> Tx<'a> {
         self.put_stored(tables::answer(answer.id), answer)
     }
 
+    /// Forgets an ended operation, so that its id may be used again. What is gone already is fine.
+    pub fn drop_answer(&mut self, id: Id) -> Result<(), Fault> {
+        self.drop_value(&tables::answer(id))
+    }
+
     /// Adds an event.
     pub fn put_event(&mut self, event: &Event) -> Result<(), Fault> {
         self.put_stored(tables::event(event.at, event.id), event)

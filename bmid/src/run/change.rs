@@ -1,0 +1,246 @@
+//! Changes: looked at, planned, written down, begun, waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bmi::model::{Answer, Event, Fault, Id, Intent, Kind, Outcome, Part};
+use bmi::ops::{Cx, Facts, Plan, Reply, Request};
+use bmi::protocol::{Ended, Envelope};
+
+use super::call::{Cancel, Out, Submission};
+use super::hub::{End, Live};
+use super::{Engine, drive, journal, random};
+use crate::store::Tx;
+
+/// What a plan came to.
+enum Begun {
+    /// Everything is written: there were no steps.
+    Whole(Vec<Reply>, Event, bool),
+    /// Steps are to be driven.
+    Open(Intent, Vec<Part>),
+}
+
+impl Engine {
+    pub(super) async fn change(self: &Arc<Engine>, mut call: Submission, cancel: Cancel) -> Result<Ended, Fault> {
+        let encoded = journal::encode(&call.request)?;
+        if let Some(id) = call.envelope.op_id {
+            if let Some(ended) = self.again(&call, id, &encoded, &cancel).await? {
+                return Ok(ended);
+            }
+        }
+        let facts = self.facts(&call).await?;
+        let id = call.envelope.op_id.unwrap_or_else(|| self.fresh_id());
+        if call.envelope.check {
+            let plan = self.store.read(|view| self.plan(view, &call, id, &facts))?;
+            return Ok(Ended { op_id: None, changed: plan.changes_anything(), running: false });
+        }
+        let begun = self.write(|tx| self.begin(tx, &call, id, encoded, &facts)).await;
+        if begun.is_err() {
+            self.claims.release(id);
+        }
+        match begun? {
+            Begun::Whole(items, event, changed) => {
+                self.claims.release(id);
+                self.hub.event(event);
+                send(&call, items).await;
+                Ok(Ended { op_id: Some(id), changed, running: false })
+            }
+            Begun::Open(intent, parts) => {
+                let standing = parts.iter().map(|p| p.standing.clone()).collect();
+                let live = Arc::new(Live::new(intent, call.request.clone(), std::mem::take(&mut call.files), standing));
+                self.hub.add(Arc::clone(&live));
+                self.tasks.spawn(drive::drive(Arc::clone(self), Arc::clone(&live), parts, facts));
+                self.wait(&live, &call, &cancel).await
+            }
+        }
+    }
+
+    fn plan(&self, view: &dyn bmi::model::View, call: &Submission, id: Id, facts: &Facts) -> Result<Plan, Fault> {
+        call.request.plan(&mut Cx {
+            view,
+            caller: &call.caller,
+            facts,
+            now: self.now(),
+            operation: id,
+            defaults: &self.defaults,
+            dice: &mut random,
+            seal: &self.seal,
+        })
+    }
+
+    /// Plans, claims and writes down, in one transaction.
+    fn begin(
+        &self,
+        tx: &mut Tx<'_>,
+        call: &Submission,
+        id: Id,
+        encoded: Vec<u8>,
+        facts: &Facts,
+    ) -> Result<Begun, Fault> {
+        if tx.intent(id)?.is_some() || tx.answer(id)?.is_some() {
+            return Err(Fault::new(Kind::Busy, format!("operation {id} has begun meanwhile")).fix("ask again"));
+        }
+        let plan = self.plan(tx, call, id, facts)?;
+        let method = call.request.sheet().method();
+        for part in &plan.parts {
+            self.claims.take(id, &method, &part.changes, &part.uses)?;
+        }
+        let begin = journal::Beginning { id, request: &call.request, encoded, caller: &call.caller, now: self.now() };
+        if plan.has_steps() {
+            let (intent, parts) = begin.write(tx, plan)?;
+            return Ok(Begun::Open(intent, parts));
+        }
+        let changed = plan.changes_anything();
+        let subjects = plan.parts.iter().flat_map(|p| p.subjects.iter().cloned()).collect::<Vec<_>>();
+        for part in &plan.parts {
+            for change in part.begin.iter().chain(&part.commit) {
+                tx.apply(change)?;
+            }
+        }
+        let intent = Intent {
+            id,
+            method,
+            request: begin.encoded,
+            caller: call.caller.clone(),
+            project: call.caller.project.clone(),
+            started_at: begin.now,
+            parts: 0,
+            atomic: true,
+            changes: Vec::new(),
+            uses: Vec::new(),
+            subjects: subjects.clone(),
+        };
+        let ending = journal::Ending {
+            intent: &intent,
+            request: &call.request,
+            facts,
+            subjects,
+            outcome: Outcome::Done { changed },
+            now: self.now(),
+            event: self.fresh_id(),
+        };
+        let (items, event) = ending.write(self, tx)?;
+        Ok(Begun::Whole(items, event, changed))
+    }
+
+    /// The same operation id again: the same answer for the same request, else refused.
+    async fn again(
+        self: &Arc<Engine>,
+        call: &Submission,
+        id: Id,
+        encoded: &[u8],
+        cancel: &Cancel,
+    ) -> Result<Option<Ended>, Fault> {
+        if let Some(live) = self.hub.get(id) {
+            same(&live.intent.request, encoded, &live.intent.method, id)?;
+            return self.wait(&live, call, cancel).await.map(Some);
+        }
+        let Some(answer) = self.store.answer(id)? else { return Ok(None) };
+        same(&answer.request, encoded, &answer.method, id)?;
+        let changed = match &answer.outcome {
+            Outcome::Done { changed } => *changed,
+            // It lost its input; the same command resumes it, under the same id too.
+            Outcome::Failed(fault) if fault.kind == Kind::Interrupted => {
+                self.write(|tx| tx.drop_answer(id)).await?;
+                return Ok(None);
+            }
+            Outcome::Failed(fault) => return Err(fault.clone()),
+            Outcome::Abandoned(left) => return Err(Fault::new(Kind::Cancelled, format!("it was given up: {left}"))),
+        };
+        send(call, self.kept(call, &answer)?).await;
+        Ok(Some(Ended { op_id: Some(id), changed, running: false }))
+    }
+
+    /// The items of an earlier answer, or the answer as of now where it was too large to keep.
+    fn kept(&self, call: &Submission, answer: &Answer) -> Result<Vec<Reply>, Fault> {
+        if !answer.items.is_empty() {
+            return journal::decode(&answer.items);
+        }
+        self.store.read(|view| {
+            call.request.answer(&bmi::ops::Answering {
+                view,
+                caller: &answer.caller,
+                facts: &Facts::default(),
+                subjects: &answer.subjects,
+                defaults: &self.defaults,
+                now: self.now(),
+            })
+        })
+    }
+
+    /// Waits for a live operation as its envelope says, sending progress and then the answer.
+    pub(super) async fn wait(&self, live: &Arc<Live>, call: &Submission, cancel: &Cancel) -> Result<Ended, Fault> {
+        let id = live.intent.id;
+        if call.envelope.no_wait {
+            return Ok(Ended { op_id: Some(id), changed: true, running: true });
+        }
+        match wait_end(live, call, cancel).await {
+            Waited::End(end) => {
+                send(call, end.items.to_vec()).await;
+                end.result.map(|changed| Ended { op_id: Some(id), changed, running: false })
+            }
+            Waited::Parked(fault) => Err(Fault { kind: if fault.kind == Kind::Timeout { Kind::Timeout } else { Kind::Unavailable }, ..fault }
+                .fix(format!("it is tried again by itself; `bmictl op show {id}` tells how it goes, `op retry` and `op abandon` decide"))),
+            Waited::TimedOut => {
+                Err(Fault::new(Kind::Timeout, "it has not ended in the time given; it goes on").fix(format!("`bmictl op watch {id}` waits for it")))
+            }
+        }
+    }
+}
+
+/// The same operation id with another request is refused; the difference itself is not shown, it may be secret.
+fn same(kept: &[u8], given: &[u8], method: &str, id: Id) -> Result<(), Fault> {
+    let shape = |b: &[u8]| journal::decode::<Request>(b).ok();
+    if kept == given || (shape(kept).is_some() && shape(kept) == shape(given)) {
+        return Ok(());
+    }
+    Err(Fault::new(Kind::Conflict, format!("operation id {id} belongs to a {method} with other arguments"))
+        .fix("use a fresh operation id for a new request"))
+}
+
+/// Sends an answer's items; the reader may have gone.
+pub(super) async fn send(call: &Submission, items: Vec<Reply>) {
+    for item in items {
+        if call.out.send(Out::Item(Box::new(item))).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(super) enum Waited {
+    End(End),
+    Parked(Fault),
+    TimedOut,
+}
+
+/// Waits until a live operation ends, is parked, or the caller's time is up.
+pub(super) async fn wait_end(live: &Arc<Live>, call: &Submission, cancel: &Cancel) -> Waited {
+    let Envelope { timeout_ms, progress: wants, .. } = &call.envelope;
+    let deadline = timeout_ms.map(Duration::from_millis).unwrap_or(Duration::from_secs(7 * 24 * 3_600));
+    let (mut end, mut parked, mut progress) =
+        (live.end.subscribe(), live.parked.subscribe(), live.progress.subscribe());
+    let timer = tokio::time::sleep(deadline);
+    tokio::pin!(timer);
+    let mut cancelled = false;
+    loop {
+        if let Some(end) = end.borrow_and_update().clone() {
+            return Waited::End(end);
+        }
+        if let Some(fault) = parked.borrow_and_update().clone() {
+            return Waited::Parked(fault);
+        }
+        tokio::select! {
+            _ = end.changed() => {}
+            _ = parked.changed() => {}
+            p = progress.recv() => if let (true, Ok(p)) = (*wants, p) {
+                // Progress is a courtesy: a slow reader misses some.
+                let _ = call.out.try_send(Out::Progress(p));
+            },
+            () = cancel.cancelled(), if !cancelled => {
+                cancelled = true;
+                live.cancel.cancel();
+            }
+            () = &mut timer => return Waited::TimedOut,
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Drives an intent to its end: forward, over the line, or back. The ordinary path and the one after a crash are this one.
+//!
+//! A group is what ends together: all parts of an atomic operation, or one part of a bulk one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bmi::model::{Fault, Kind, Outcome, Part, Phase, Subject};
+use bmi::ops::Facts;
+use bmi::step::{Imported, Script, Step};
+use futures_util::future::join_all;
+
+use super::hub::{End, Live};
+use super::lanes::{Returned, panicked};
+use super::{Engine, journal};
+use crate::drivers::{Done, StepCx};
+
+/// Pauses between tries of a step that must succeed in the end; after them it is parked.
+const TRIES: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1), Duration::from_secs(3)];
+/// A parked operation tries again by itself this often.
+const PARKED: Duration = Duration::from_secs(30);
+
+/// How a group ended.
+enum Ran {
+    /// All its steps are done.
+    Done(Vec<Imported>),
+    /// All its steps are undone.
+    Undone(Fault),
+    /// Somebody gave it up; what may be left.
+    Abandoned(String),
+    /// bmid stops: the intent stays open for the next start.
+    Stopped,
+}
+
+/// Drives `live` from wherever its parts stand. Ends with its claims released and its end told, unless bmid stops.
+pub(super) async fn drive(engine: Arc<Engine>, live: Arc<Live>, parts: Vec<Part>, facts: Facts) {
+    let atomic = live.intent.atomic || parts.len() <= 1;
+    let ended = if atomic {
+        together(&engine, &live, parts, &facts).await
+    } else {
+        one_by_one(&engine, &live, parts, &facts).await
+    };
+    let Some(end) = ended else { return };
+    engine.claims.release(live.intent.id);
+    engine.hub.remove(live.intent.id);
+    let took = engine.now().0.saturating_sub(live.intent.started_at.0) / 1_000;
+    match &end.result {
+        Ok(_) => {
+            tracing::info!(operation = %live.intent.id, method = %live.intent.method, caller = %live.intent.caller.name, took_ms = took, "operation done")
+        }
+        Err(f) => {
+            tracing::warn!(operation = %live.intent.id, method = %live.intent.method, caller = %live.intent.caller.name, took_ms = took, "operation failed: {f}")
+        }
+    }
+    live.end.send_replace(Some(end));
+}
+
+async fn together(engine: &Arc<Engine>, live: &Arc<Live>, mut parts: Vec<Part>, facts: &Facts) -> Option<End> {
+    let (ran, undo) = match run_group(engine, live, &mut parts).await {
+        Ran::Stopped => return None,
+        Ran::Done(imported) => (Ok(imported), None),
+        Ran::Undone(fault) => (Err(Outcome::Failed(fault.clone())), Some(fault)),
+        Ran::Abandoned(left) => (Err(Outcome::Abandoned(left.clone())), Some(abandoned(&left))),
+    };
+    let all: Vec<Subject> = parts.iter().flat_map(|p| p.subjects.iter().cloned()).collect();
+    let items = end_with(engine, live, |tx, ending| {
+        for part in &parts {
+            match &ran {
+                Ok(imported) => journal::commit_rows(tx, part, imported, ending.now)?,
+                Err(_) => journal::restore_rows(tx, part)?,
+            }
+        }
+        let (outcome, subjects) = match &ran {
+            Ok(_) => (Outcome::Done { changed: true }, all.clone()),
+            Err(outcome) => (outcome.clone(), Vec::new()),
+        };
+        journal::Ending {
+            intent: &live.intent,
+            request: &live.request,
+            facts,
+            subjects,
+            outcome,
+            now: ending.now,
+            event: ending.event,
+        }
+        .write(engine, tx)
+    })
+    .await?;
+    Some(End { result: undo.map_or(Ok(true), Err), items: Arc::new(items) })
+}
+
+/// Each part goes its own way and ends by itself; the operation ends when the last has.
+async fn one_by_one(engine: &Arc<Engine>, live: &Arc<Live>, parts: Vec<Part>, facts: &Facts) -> Option<End> {
+    let ended = join_all(parts.into_iter().map(|part| one(engine, live, part))).await;
+    let ended: Vec<Part> = ended.into_iter().collect::<Option<_>>()?;
+    let done: Vec<Subject> = ended
+        .iter()
+        .filter(|p| matches!(p.standing.ended, Some(Outcome::Done { .. })))
+        .flat_map(|p| p.subjects.clone())
+        .collect();
+    let failed: Vec<(&Part, &Fault)> = ended
+        .iter()
+        .filter_map(|p| match &p.standing.ended {
+            Some(Outcome::Failed(f)) => Some((p, f)),
+            _ => None,
+        })
+        .collect();
+    let fault = failed.first().map(|(_, first)| {
+        let mut f = Fault::new(first.kind, format!("{} of {} failed, the others are done", failed.len(), ended.len()))
+            .fix("repeat the same command: what is done stays as it is");
+        for (part, why) in failed.iter().take(20) {
+            f = f.because(format!("{}: {why}", part.subjects.first().map_or("", |s| s.name.as_str())));
+        }
+        f
+    });
+    let outcome = fault.clone().map_or(Outcome::Done { changed: true }, Outcome::Failed);
+    let items = end_with(engine, live, |tx, ending| {
+        journal::Ending {
+            intent: &live.intent,
+            request: &live.request,
+            facts,
+            subjects: done.clone(),
+            outcome: outcome.clone(),
+            now: ending.now,
+            event: ending.event,
+        }
+        .write(engine, tx)
+    })
+    .await?;
+    Some(End { result: fault.map_or(Ok(true), Err), items: Arc::new(items) })
+}
+
+/// One part of a bulk operation, with its own end in the journal.
+async fn one(engine: &Arc<Engine>, live: &Arc<Live>, part: Part) -> Option<Part> {
+    if part.standing.ended.is_some() {
+        return Some(part);
+    }
+    let mut group = vec![part];
+    let ran = run_group(engine, live, &mut group).await;
+    let mut part = group.pop()?;
+    let outcome = match &ran {
+        Ran::Stopped => return None,
+        Ran::Done(_) => Outcome::Done { changed: true },
+        Ran::Undone(fault) => Outcome::Failed(fault.clone()),
+        Ran::Abandoned(left) => Outcome::Failed(abandoned(left)),
+    };
+    part.standing.ended = Some(outcome);
+    loop {
+        let written = engine.write(|tx| {
+            match &ran {
+                Ran::Done(imported) => journal::commit_rows(tx, &part, imported, engine.now())?,
+                _ => journal::restore_rows(tx, &part)?,
+            }
+            tx.put_part(&part)
+        });
+        match written.await {
+            Ok(()) => return Some(part),
+            Err(fault) => engine.wait_out(live, fault).await?,
+        }
+    }
+}
+
+fn abandoned(left: &str) -> Fault {
+    Fault::new(Kind::Cancelled, format!("it was given up: {left}")).fix("`bmictl reconcile` collects what is left")
+}
+
+/// What an end needs fresh at every try.
+struct Fresh {
+    now: bmi::model::Time,
+    event: bmi::model::Id,
+}
+
+/// Writes an operation's end; tries again while the store has no room for it.
+async fn end_with<F>(engine: &Arc<Engine>, live: &Arc<Live>, mut f: F) -> Option<Vec<bmi::ops::Reply>>
+where
+    F: FnMut(&mut crate::store::Tx<'_>, &Fresh) -> Result<(Vec<bmi::ops::Reply>, bmi::model::Event), Fault>,
+{
+    loop {
+        let fresh = Fresh { now: engine.now(), event: engine.fresh_id() };
+        match engine.write(|tx| f(tx, &fresh)).await {
+            Ok((items, event)) => {
+                engine.hub.event(event);
+                return Some(items);
+            }
+            Err(fault) => engine.wait_out(live, fault).await?,
+        }
+    }
+}
+
+/// Takes a group from where it stands to done or undone.
+async fn run_group(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part]) -> Ran {
+    let scripts: Vec<Script> = match parts.iter().map(journal::script).collect() {
+        Ok(scripts) => scripts,
+        // Bytes that cannot be read cannot be undone either: hold the objects until somebody decides.
+        Err(fault) => return hold(engine, live, fault).await,
+    };
+    let mut imported = Vec::new();
+    if parts.iter().all(|p| p.standing.phase == Phase::Forward) {
+        let tried = join_all(scripts.iter().map(|s| forward(engine, live, s))).await;
+        match tried.into_iter().collect::<Result<Vec<_>, Fault>>() {
+            Ok(found) => imported = found.into_iter().flatten().collect(),
+            Err(_) if engine.is_stopping() => return Ran::Stopped,
+            Err(fault) => {
+                if advance(engine, live, parts, Phase::Unwinding, Some(fault)).await.is_none() {
+                    return Ran::Stopped;
+                }
+            }
+        }
+    }
+    if parts.iter().any(|p| p.standing.phase == Phase::Unwinding) {
+        return unwind(engine, live, parts, &scripts).await;
+    }
+    if scripts.iter().any(|s| !s.forward().is_empty()) {
+        if advance(engine, live, parts, Phase::Final, None).await.is_none() {
+            return Ran::Stopped;
+        }
+        let steps: Vec<Vec<Step>> = scripts.iter().flat_map(|s| s.forward().iter().cloned()).collect();
+        if let Some(ended) = insist(engine, live, parts, steps).await {
+            return ended;
+        }
+    }
+    Ran::Done(imported)
+}
+
+/// Reversible stages, in order; the first failure ends it.
+async fn forward(engine: &Arc<Engine>, live: &Arc<Live>, script: &Script) -> Result<Vec<Imported>, Fault> {
+    let mut imported = Vec::new();
+    let stages = script.reversible();
+    for (at, stage) in stages.iter().enumerate() {
+        if engine.is_stopping() || live.cancel.is_cancelled() {
+            return Err(Fault::new(Kind::Cancelled, "it was cancelled"));
+        }
+        live.tell(stage.first().map(Step::describe).unwrap_or_default(), at as u64, Some(stages.len() as u64), false);
+        let tried = match stage.as_slice() {
+            [only] => vec![step(engine, live, only).await],
+            many => join_all(many.iter().map(|s| step(engine, live, s))).await,
+        };
+        for done in tried {
+            imported.extend(done?.imported);
+        }
+    }
+    Ok(imported)
+}
+
+/// Every step taken back, last first; errors do not stop it, and it is tried until there are none.
+async fn unwind(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part], scripts: &[Script]) -> Ran {
+    let reason = parts
+        .iter()
+        .find_map(|p| p.standing.fault.clone())
+        .unwrap_or_else(|| Fault::internal("it unwinds without a reason"));
+    let steps: Vec<Vec<Step>> = scripts
+        .iter()
+        .flat_map(|s| s.reversible().iter().rev().map(|stage| stage.iter().filter_map(Step::inverse).collect()))
+        .collect();
+    match insist(engine, live, parts, steps).await {
+        Some(ended) => ended,
+        None => Ran::Undone(reason),
+    }
+}
+
+/// Steps that must succeed in the end. `None`: they have.
+async fn insist(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part], stages: Vec<Vec<Step>>) -> Option<Ran> {
+    let mut left: Vec<Step> = stages.into_iter().flatten().collect();
+    let mut tries = TRIES.iter();
+    loop {
+        let mut failed = Vec::new();
+        let mut faults: Vec<Fault> = Vec::new();
+        for s in left {
+            if engine.is_stopping() {
+                return Some(Ran::Stopped);
+            }
+            if let Err(fault) = step(engine, live, &s).await {
+                faults.push(fault);
+                failed.push(s);
+            }
+        }
+        let Some(first) = faults.first().cloned() else { return None };
+        left = failed;
+        let fault = faults.iter().skip(1).fold(first, |f, more| f.because(more.to_string()));
+        match tries.next() {
+            Some(pause) => tokio::time::sleep(*pause).await,
+            None => match park(engine, live, parts, fault).await {
+                Parked::Again => tries = TRIES.iter(),
+                Parked::Stopped => return Some(Ran::Stopped),
+                Parked::Abandoned => {
+                    return Some(Ran::Abandoned(format!(
+                        "left as it is: {}",
+                        left.iter().map(Step::describe).collect::<Vec<_>>().join(", ")
+                    )));
+                }
+            },
+        }
+    }
+}
+
+enum Parked {
+    Again,
+    Abandoned,
+    Stopped,
+}
+
+/// Waits until somebody or time has it go on. Those who wait for the operation are told.
+async fn park(engine: &Engine, live: &Live, parts: &[Part], fault: Fault) -> Parked {
+    tracing::warn!(operation = %live.intent.id, method = %live.intent.method, "operation parked: {fault}");
+    for part in parts {
+        let mut shown = part.clone();
+        // Only shown, not stored: after a restart it is tried again anyway.
+        let _ = journal::advance(&mut shown, Phase::Parked, Some(fault.clone()));
+        live.note(part.index, &shown.standing);
+    }
+    live.parked.send_replace(Some(fault));
+    let ended = tokio::select! {
+        () = live.retry.notified() => Parked::Again,
+        () = live.abandoned.cancelled() => Parked::Abandoned,
+        () = engine.stopping.cancelled() => Parked::Stopped,
+        () = tokio::time::sleep(PARKED) => Parked::Again,
+    };
+    live.parked.send_replace(None);
+    for part in parts {
+        live.note(part.index, &part.standing);
+    }
+    ended
+}
+
+/// Holds an operation that cannot be read until somebody gives it up.
+async fn hold(engine: &Engine, live: &Live, fault: Fault) -> Ran {
+    loop {
+        match park(engine, live, &[], fault.clone()).await {
+            Parked::Again => {}
+            Parked::Stopped => return Ran::Stopped,
+            Parked::Abandoned => return Ran::Abandoned("its journal could not be read".to_owned()),
+        }
+    }
+}
+
+/// Moves all parts of a group, durably. `None`: bmid stops.
+async fn advance(
+    engine: &Arc<Engine>,
+    live: &Arc<Live>,
+    parts: &mut [Part],
+    phase: Phase,
+    fault: Option<Fault>,
+) -> Option<()> {
+    for part in parts.iter_mut() {
+        if let Err(defect) = journal::advance(part, phase, fault.clone()) {
+            tracing::error!(operation = %live.intent.id, "{defect}");
+        }
+        live.note(part.index, &part.standing);
+    }
+    loop {
+        let written = engine.write(|tx| parts.iter().try_for_each(|p| tx.put_part(p)));
+        match written.await {
+            Ok(()) => return Some(()),
+            Err(fault) => engine.wait_out(live, fault).await?,
+        }
+    }
+}
+
+/// One step on its lane. A call that is late keeps the operation parked until it really returns.
+async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Done, Fault> {
+    let deadline = Duration::from_secs(step.deadline_seconds());
+    let (drivers, of, what) = (Arc::clone(&engine.drivers), Arc::clone(live), step.clone());
+    let stopping = engine.stopping.clone();
+    let call = move || {
+        let progress = |done, total| of.tell(what.describe(), done, total, true);
+        let cancelled = || of.cancel.is_cancelled() || stopping.is_cancelled();
+        let cx = StepCx { input: of.files.first().map(AsRef::as_ref), progress: &progress, cancelled: &cancelled };
+        drivers.apply(&what, &cx)
+    };
+    let returned = match engine.lanes.run(step.lane(), deadline, call).await? {
+        Returned::InTime(done) => done,
+        Returned::Late(handle) => {
+            let why = Fault::new(
+                Kind::Timeout,
+                format!("it has not returned within {} s and is not sure yet", deadline.as_secs()),
+            )
+            .trying(step.describe())
+            .fix(format!("`bmictl op show {}` tells how it goes on", live.intent.id));
+            live.parked.send_replace(Some(why));
+            let late = tokio::select! {
+                late = handle => late.map_err(panicked),
+                () = live.abandoned.cancelled() => Err(Fault::new(Kind::Cancelled, "it was given up while a call had not returned")),
+            };
+            live.parked.send_replace(None);
+            late?
+        }
+    };
+    returned.map_err(Fault::from)
+}

@@ -1,0 +1,336 @@
+//! Reconcile: rows against the outside, object by object. It takes no hint of what changed, so that the path after a crash is
+//! the path of every day. It proposes; each repair claims its object, looks at the rows again, and is refused if they moved.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bmi::model::{Caller, Change, Event, Fault, Id, Kind, Node, NodeState, Server, ViewExt};
+use bmi::ops::host::Repair;
+use bmi::rules::reconcile::{self as rules, Action, Difference, Rows, SeenNetwork};
+use bmi::rules::wanted;
+use bmi::step::{Lane, Scope, Seen, Step, WorkerKind};
+use futures_util::future::join_all;
+
+use super::Engine;
+use super::lanes::Returned;
+use crate::drivers::{DriverError, DriverSet, StepCx, boot};
+
+/// A driver is asked what it sees within this time.
+const OBSERVE: Duration = Duration::from_secs(20);
+
+/// Which driver to ask.
+#[derive(Clone, Copy)]
+enum Ask {
+    Storage,
+    Target,
+    Boot,
+    Network,
+    Worker,
+}
+
+fn observe(drivers: &DriverSet, ask: Ask, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
+    match ask {
+        Ask::Storage => drivers.storage.observe(scope),
+        Ask::Target => drivers.target.observe(scope),
+        Ask::Boot => drivers.boot.observe(scope),
+        Ask::Network => drivers.network.observe(scope),
+        Ask::Worker => drivers.worker.observe(scope),
+    }
+}
+
+/// How often a worker was started and when it may be again: one that dies at once must not take a core.
+#[derive(Default)]
+pub(super) struct BackOff(HashMap<Id, (u32, Instant)>);
+
+impl BackOff {
+    /// Whether a start is due, counting it if so: at once, then after 1, 2, 4 … 60 s.
+    fn due(&mut self, network: Id, now: Instant) -> bool {
+        let (tries, last) = self.0.entry(network).or_insert((0, now));
+        let pause = match *tries {
+            0 => Duration::ZERO,
+            n => Duration::from_secs(1 << (n - 1).min(6)).min(Duration::from_secs(60)),
+        };
+        let since = now.duration_since(*last);
+        if since < pause {
+            return false;
+        }
+        // One that had run well for a while starts counting anew.
+        *tries = if since > Duration::from_secs(180) { 1 } else { *tries + 1 };
+        *last = now;
+        true
+    }
+}
+
+impl Engine {
+    /// One pass. With `check` it only proposes.
+    pub(super) async fn reconcile(self: &Arc<Engine>, check: bool) -> Result<Vec<Repair>, Fault> {
+        let _one = self.reconciling.lock().await;
+        let rows = Arc::new(self.store.read(Rows::load)?);
+        let mut repairs =
+            join_all(rows.datastores.iter().map(|s| self.reconcile_datastore(&rows, s, check))).await.concat();
+        let networks = join_all(rows.networks.iter().map(|(n, on)| self.reconcile_network(&rows, n, on, check))).await;
+        repairs.extend(networks.concat());
+        repairs.extend(self.reconcile_unknown(&rows, check).await);
+        self.note_repairs(&repairs).await;
+        Ok(repairs)
+    }
+
+    async fn reconcile_datastore(self: &Arc<Engine>, rows: &Arc<Rows>, server: &Server, check: bool) -> Vec<Repair> {
+        let Some(place) = server.place.clone() else { return Vec::new() };
+        let scope = Scope::Datastore { datastore: server.id, place };
+        let seen = match self.observe(Ask::Storage, &scope).await {
+            Ok(seen) => seen,
+            Err(fault) => return vec![unseen("datastore", server.name.as_str(), fault)],
+        };
+        let mut out = Vec::new();
+        let mut seen = seen;
+        if let Some(difference) = rules::datastore(server, &seen) {
+            out.extend(self.repair_all(vec![difference], check).await);
+            seen = self.observe(Ask::Storage, &scope).await.unwrap_or_default();
+        }
+        let mut found = rules::orphan_backings(rows, server, &seen);
+        found.extend(rules::disks(rows, server, &seen));
+        out.extend(self.repair_all(found, check).await);
+        out
+    }
+
+    async fn reconcile_network(
+        self: &Arc<Engine>,
+        rows: &Arc<Rows>,
+        network: &bmi::model::Network,
+        on: &bmi::model::EngineNetwork,
+        check: bool,
+    ) -> Vec<Repair> {
+        let want = wanted::network(network, on, &self.defaults);
+        let scope = Scope::Network { network: network.id, interface: on.interface.clone() };
+        let mut out = Vec::new();
+        let mut look = async |ask| match self.observe(ask, &scope).await {
+            Ok(seen) => seen,
+            Err(fault) => {
+                out.push(unseen("network", network.name.as_str(), fault));
+                Vec::new()
+            }
+        };
+        let seen = SeenNetwork {
+            addresses: look(Ask::Network).await,
+            boot: look(Ask::Boot).await,
+            workers: look(Ask::Worker).await,
+        };
+        let mut found = rules::ground(network, &want, &boot::service_digest(&want.serve), &seen);
+        found.retain(|d| self.start_is_due(d));
+        out.extend(self.repair_in_order(found, check).await);
+        let entries = rules::entries(rows, network, &seen.boot, &self.defaults, &boot::digest);
+        out.extend(self.repair_all(entries, check).await);
+        let targets = match self.observe(Ask::Target, &scope).await {
+            Ok(seen) => seen,
+            Err(fault) => {
+                out.push(unseen("network", network.name.as_str(), fault));
+                return out;
+            }
+        };
+        out.extend(self.repair_all(rules::targets(rows, network, &targets), check).await);
+        let mut doors = rules::doors(network, &want, &targets, &seen.workers);
+        doors.retain(|d| self.start_is_due(d));
+        out.extend(self.repair_in_order(doors, check).await);
+        out
+    }
+
+    /// Networks that drivers have something of and rows do not.
+    async fn reconcile_unknown(self: &Arc<Engine>, rows: &Arc<Rows>, check: bool) -> Vec<Repair> {
+        let mut ids: Vec<Id> = Vec::new();
+        for ask in [Ask::Worker, Ask::Boot, Ask::Target] {
+            // A driver that cannot say has nothing to collect now; the next pass asks again.
+            for seen in self.observe(ask, &Scope::Networks).await.unwrap_or_default() {
+                if let Seen::Network(id) = seen {
+                    ids.push(id);
+                }
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids.retain(|id| !rows.networks.iter().any(|(n, _)| n.id == *id));
+        self.repair_all(ids.into_iter().map(rules::unknown_network).collect(), check).await
+    }
+
+    /// Starting a worker again waits its turn.
+    fn start_is_due(&self, difference: &Difference) -> bool {
+        let Action::Apply(steps) = &difference.action else { return true };
+        let starts = steps.iter().find_map(|s| match s {
+            Step::Worker(bmi::step::WorkerStep::StartWorker(w)) => Some((w.network, w.kind)),
+            _ => None,
+        });
+        let Some((network, kind)) = starts else { return true };
+        let mut back_off = self.back_off.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = if kind == WorkerKind::Tgtd { network } else { network.derived(1) };
+        back_off.due(key, Instant::now())
+    }
+
+    async fn observe(&self, ask: Ask, scope: &Scope) -> Result<Vec<Seen>, Fault> {
+        let lane = match scope {
+            Scope::Datastore { datastore, .. } => Lane::Datastore(*datastore),
+            Scope::Network { network, .. } => Lane::Network(*network),
+            Scope::Networks => Lane::Network(self.store.meta().engine),
+        };
+        let (drivers, asked) = (Arc::clone(&self.drivers), scope.clone());
+        match self.lanes.run(lane, OBSERVE, move || observe(&drivers, ask, &asked)).await? {
+            Returned::InTime(seen) => seen.map_err(Fault::from),
+            Returned::Late(_) => {
+                Err(Fault::new(Kind::Timeout, format!("it was not answered within {} s", OBSERVE.as_secs())))
+            }
+        }
+    }
+
+    /// Repairs of different objects, side by side.
+    async fn repair_all(self: &Arc<Engine>, found: Vec<Difference>, check: bool) -> Vec<Repair> {
+        join_all(found.into_iter().map(|d| self.repair(d, check))).await.into_iter().flatten().collect()
+    }
+
+    /// Repairs of one object, one after another.
+    async fn repair_in_order(self: &Arc<Engine>, found: Vec<Difference>, check: bool) -> Vec<Repair> {
+        let mut out = Vec::new();
+        for difference in found {
+            out.extend(self.repair(difference, check).await);
+        }
+        out
+    }
+
+    /// One repair. `None`: an operation holds the object, or the difference has gone meanwhile; the next pass looks again.
+    async fn repair(self: &Arc<Engine>, difference: Difference, check: bool) -> Option<Repair> {
+        if self.claims.is_changed(difference.id) || self.is_stopping() {
+            return None;
+        }
+        if check {
+            return Some(told(&difference, "proposed", String::new()));
+        }
+        let id = self.fresh_id();
+        self.claims.take(id, "reconcile", &[difference.id], &[]).ok()?;
+        let done = self.carry_out(&difference).await;
+        self.claims.release(id);
+        Some(match done {
+            Ok(true) => told(&difference, "done", String::new()),
+            Ok(false) => return None,
+            Err(fault) => told(&difference, "failed", fault.to_string()),
+        })
+    }
+
+    async fn carry_out(self: &Arc<Engine>, difference: &Difference) -> Result<bool, Fault> {
+        let holds = self.store.read(|view| {
+            for expect in &difference.expects {
+                if !expect.holds(view)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        if !holds {
+            return Ok(false);
+        }
+        match &difference.action {
+            Action::Mark(cause) => self.mark(difference.id, cause.clone()).await,
+            Action::Apply(steps) => {
+                for step in steps {
+                    self.apply_now(step).await?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// One step of a repair, on its lane.
+    async fn apply_now(&self, step: &Step) -> Result<(), Fault> {
+        let (drivers, what) = (Arc::clone(&self.drivers), step.clone());
+        let deadline = Duration::from_secs(step.deadline_seconds());
+        match self.lanes.run(step.lane(), deadline, move || drivers.apply(&what, &StepCx::PLAIN)).await? {
+            Returned::InTime(done) => done.map(|_| ()).map_err(Fault::from),
+            Returned::Late(_) => {
+                Err(Fault::new(Kind::Timeout, format!("it has not returned within {} s", deadline.as_secs()))
+                    .trying(step.describe()))
+            }
+        }
+    }
+
+    /// Says in a node's row that it cannot boot, or can again.
+    async fn mark(&self, node: Id, cause: Option<String>) -> Result<bool, Fault> {
+        let now = self.now();
+        self.write(|tx| {
+            let Some(row) = tx.get::<Node>(node)? else { return Ok(false) };
+            let state = if cause.is_some() { NodeState::Error } else { NodeState::Ready };
+            tx.apply(&Change::from(Node { state, cause, updated_at: now, ..row }))?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// One event a pass that did something, so that a refill of a thousand targets is one line.
+    async fn note_repairs(&self, repairs: &[Repair]) {
+        let done = repairs.iter().filter(|r| r.outcome == "done").count();
+        let failed: Vec<&Repair> = repairs.iter().filter(|r| r.outcome == "failed").collect();
+        for repair in &failed {
+            tracing::warn!(object = %repair.object, "repair failed: {}: {}", repair.difference, repair.message);
+        }
+        if done == 0 {
+            return;
+        }
+        let some: Vec<String> = repairs
+            .iter()
+            .filter(|r| r.outcome == "done")
+            .take(5)
+            .map(|r| format!("{}: {}", r.object, r.difference))
+            .collect();
+        let message = format!(
+            "{done} repaired, {} failed: {}{}",
+            failed.len(),
+            some.join("; "),
+            if done > 5 { "; …" } else { "" }
+        );
+        tracing::info!("reconcile: {message}");
+        self.noticed("reconcile", message).await;
+    }
+
+    /// Writes an event about something nobody asked for.
+    pub(super) async fn noticed(&self, method: &str, message: String) {
+        let caller = Caller::bmid();
+        let event = Event {
+            at: self.now(),
+            id: self.fresh_id(),
+            operation: None,
+            method: method.to_owned(),
+            caller: caller.name,
+            project: caller.project,
+            subjects: Vec::new(),
+            outcome: "noticed".to_owned(),
+            message,
+            took_ms: 0,
+        };
+        match self.write(|tx| tx.put_event(&event)).await {
+            Ok(()) => self.hub.event(event),
+            Err(fault) => tracing::warn!("an event could not be written: {fault}"),
+        }
+    }
+}
+
+fn told(difference: &Difference, outcome: &str, message: String) -> Repair {
+    let action = match &difference.action {
+        Action::Apply(steps) => steps.iter().map(Step::describe).collect::<Vec<_>>().join(", then "),
+        Action::Mark(Some(_)) => "mark the node as in error".to_owned(),
+        Action::Mark(None) => "mark the node as ready".to_owned(),
+    };
+    Repair {
+        object: format!("{} {}", difference.noun, difference.name),
+        difference: difference.what.clone(),
+        action,
+        outcome: outcome.to_owned(),
+        message,
+    }
+}
+
+fn unseen(noun: &str, name: &str, fault: Fault) -> Repair {
+    Repair {
+        object: format!("{noun} {name}"),
+        difference: "it could not be looked at".to_owned(),
+        action: "look again later".to_owned(),
+        outcome: "failed".to_owned(),
+        message: fault.to_string(),
+    }
+}

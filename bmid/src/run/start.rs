@@ -1,0 +1,152 @@
+//! Start and stop: claims first, then the outside's ground, then the open intents go on, then everything that runs by itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bmi::model::{Caller, Fault, Name};
+use bmi::ops::args::HostPath;
+use bmi::ops::datastore::create::{DatastoreCreate, DatastoreKind};
+use bmi::ops::{Defaults, Facts, Request};
+use bmi::protocol::Envelope;
+
+use super::call::{Cancel, Out, Submission};
+use super::hub::Live;
+use super::{Engine, Seal, claims, control, drive, hub, lanes};
+use crate::drivers::DriverSet;
+use crate::store::Store;
+
+/// What an engine is started with.
+pub struct Config {
+    /// The open store.
+    pub store: Store,
+    /// The outside.
+    pub drivers: Arc<DriverSet>,
+    /// What plans need of the configuration.
+    pub defaults: Defaults,
+    /// Seals secrets.
+    pub seal: Seal,
+    /// Reconcile at least this often.
+    pub reconcile_every: Duration,
+    /// At first start a datastore `default` is made here; none: no datastore is made.
+    pub default_datastore: Option<PathBuf>,
+}
+
+impl Engine {
+    /// Puts claims back from the journal and begins. The socket may be opened when this returns: recovery and the first
+    /// reconcile go on beside it.
+    pub fn start(config: Config) -> Result<Arc<Engine>, Fault> {
+        let engine = Arc::new(Engine {
+            store: config.store,
+            drivers: config.drivers,
+            defaults: config.defaults,
+            seal: config.seal,
+            claims: claims::Claims::default(),
+            lanes: lanes::Lanes::default(),
+            hub: hub::Hub::default(),
+            bell: tokio::sync::Notify::new(),
+            stopping: Cancel::default(),
+            reconcile_every: AtomicU64::new(config.reconcile_every.as_secs()),
+            reconciling: tokio::sync::Mutex::new(()),
+            back_off: Mutex::default(),
+            tasks: tokio_util::task::TaskTracker::new(),
+        });
+        let open = engine.put_claims_back()?;
+        let begun = Arc::clone(&engine);
+        engine.tasks.spawn(async move { begun.begin_work(open, config.default_datastore).await });
+        Ok(engine)
+    }
+
+    /// Every open intent holds its objects again before anybody can ask for them.
+    fn put_claims_back(&self) -> Result<Vec<Arc<Live>>, Fault> {
+        let mut open = Vec::new();
+        for intent in self.store.intents()? {
+            self.claims.take(intent.id, &intent.method, &intent.changes, &intent.uses)?;
+            let parts = self.store.parts(intent.id)?;
+            let request = control::request(&intent)?;
+            let live = Arc::new(Live::new(intent, request, Vec::new(), control::standings(&parts)));
+            self.hub.add(Arc::clone(&live));
+            open.push(live);
+        }
+        Ok(open)
+    }
+
+    async fn begin_work(self: Arc<Engine>, open: Vec<Arc<Live>>, default_datastore: Option<PathBuf>) {
+        // The ground first: an operation that was interrupted by the host's restart needs its tgtd and its datastore again.
+        if let Err(fault) = self.reconcile(false).await {
+            tracing::warn!("the first reconcile could not look: {fault}");
+        }
+        for live in open {
+            match self.store.parts(live.intent.id) {
+                Ok(parts) => {
+                    tracing::info!(operation = %live.intent.id, method = %live.intent.method, "operation goes on after a restart");
+                    self.tasks.spawn(drive::drive(Arc::clone(&self), live, parts, Facts::default()));
+                }
+                Err(fault) => tracing::error!(operation = %live.intent.id, "operation cannot go on: {fault}"),
+            }
+        }
+        if let Some(path) = default_datastore {
+            default_datastore_now(&self, &path).await;
+        }
+        self.tasks.spawn(Arc::clone(&self).keep_reconciled());
+        self.tasks.spawn(Arc::clone(&self).look_after_workers());
+        self.tasks.spawn(Arc::clone(&self).keep_house());
+    }
+
+    /// Stops: nothing new begins, what runs stops at its next step and goes on after the next start. Waits 5 s at most.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+            tracing::warn!("some calls have not returned; their operations go on after the next start");
+        }
+    }
+
+    /// Takes a new reconcile interval over.
+    pub fn set_reconcile_every(&self, every: Duration) {
+        self.reconcile_every.store(every.as_secs(), Ordering::Relaxed);
+        self.bell.notify_one();
+    }
+}
+
+/// The request that makes the embedded default.
+#[must_use]
+pub fn default_datastore(path: &Path) -> Option<Request> {
+    let name: Name = "default".parse().ok()?;
+    Some(Request::DatastoreCreate(DatastoreCreate {
+        name,
+        kind: DatastoreKind::File,
+        path: HostPath(path.to_str()?.to_owned()),
+        loop_size: None,
+        thin: false,
+    }))
+}
+
+/// Makes the embedded default where no datastore of that name is. A failure is said and does not stop the start.
+async fn default_datastore_now(engine: &Arc<Engine>, path: &Path) {
+    let there = engine.store.read(|view| {
+        Ok(bmi::ops::datastore::find(
+            view,
+            &bmi::model::Ref::Own("default".parse().map_err(|_| Fault::internal("default is a name"))?),
+        )
+        .is_ok())
+    });
+    if there.unwrap_or(true) {
+        return;
+    }
+    let Some(request) = default_datastore(path) else { return };
+    let (out, mut answers) = tokio::sync::mpsc::channel(8);
+    engine.submit(Submission {
+        caller: Caller::bmid(),
+        envelope: Envelope::default(),
+        request,
+        files: Vec::new(),
+        out,
+    });
+    while let Some(piece) = answers.recv().await {
+        if let Out::End(Err(fault)) = piece {
+            tracing::warn!("the default datastore could not be made: {fault}");
+        }
+    }
+}
