@@ -34,8 +34,8 @@ impl Making<'_> {
     /// The target was just made and lets nobody in.
     fn fresh(&self) -> Result<bool, DriverError> {
         let filled = self.fill();
-        if filled.as_ref().is_err_and(|e| !matches!(e.kind, Kind::Timeout | Kind::Unavailable)) {
-            // Nothing half-made stays while tgtd answers. If this fails the error above still tells the matter.
+        if filled.as_ref().is_err_and(|e| e.kind != Kind::Timeout) {
+            // Nothing half-made stays while tgtd answers; one that hangs is not waited for again. If this fails the error above still tells the matter.
             let _ = self.at.client.target_delete(self.s.tid, true);
             if let Some(account) = &self.s.account {
                 let _ = self.at.client.account_delete(&account.user);
@@ -71,7 +71,11 @@ impl Making<'_> {
     /// The number or the name is taken.
     fn existing(&self) -> Result<bool, DriverError> {
         let (at, s) = (self.at, self.s);
-        let all = at.client.listing().map_err(|e| at.failed(e))?;
+        let all = match at.client.listing() {
+            Ok(all) => all,
+            Err(e @ Failure::Disbelieved(_)) => return self.anew(e),
+            Err(e) => return Err(at.failed(e)),
+        };
         if let Some(there) = all.iter().find(|t| t.tid == s.tid) {
             if there.iqn == s.iqn {
                 return self.repair(there, &Repairs::of(there, s));
@@ -85,6 +89,21 @@ impl Making<'_> {
             let gone = at.client.target_delete(elsewhere.tid, false);
             unless(gone, &[Code::NO_TARGET]).map_err(|e| at.failed(e))?;
         }
+        at.client.target_new(s.tid, &s.iqn).map_err(|e| at.failed(e))?;
+        self.fresh()
+    }
+
+    /// What the target has cannot be known, because an initiator of another forges the listing. One that nobody is logged in
+    /// to can be made again instead of compared.
+    fn anew(&self, why: Failure) -> Result<bool, DriverError> {
+        let (at, s) = (self.at, self.s);
+        let names = at.client.targets().map_err(|e| at.failed(e))?;
+        let ours = names.iter().any(|(tid, iqn)| *tid == s.tid && *iqn == s.iqn);
+        if !ours || !at.client.connections(s.tid).map_err(|e| at.failed(e))?.is_empty() {
+            return Err(at.failed(why));
+        }
+        at.quiet(s.tid, &s.iqn, false)?;
+        at.client.target_delete(s.tid, false).map_err(|e| at.failed(e))?;
         at.client.target_new(s.tid, &s.iqn).map_err(|e| at.failed(e))?;
         self.fresh()
     }

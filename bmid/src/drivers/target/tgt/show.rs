@@ -35,7 +35,7 @@ pub struct ListedLun {
 }
 
 /// A target with all that belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     /// tgtd's number.
     pub tid: u32,

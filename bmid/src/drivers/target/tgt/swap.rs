@@ -7,7 +7,7 @@ use std::fs;
 use bmi::model::Kind;
 use bmi::step::{Lun, SwapLun};
 
-use super::client::unless;
+use super::client::{Failure, unless};
 use super::show::Listed;
 use super::wire::Code;
 use super::{At, Patience};
@@ -26,11 +26,9 @@ pub(super) fn swap(at: &At, s: &SwapLun) -> Result<bool, DriverError> {
         // Before anybody is cut off for nothing.
         readable(at, &s.to.path)?;
         at.quiet(s.tid, &s.iqn, s.force)?;
-        if lun.is_some() {
-            close(at, s.tid, s.to.number)?;
-        }
+        close(at, s.tid, s.to.number)?;
         if let Err(e) = put(at, s.tid, &s.to) {
-            return Err(back(at, s, lun.map(|l| l.path.as_str()), e));
+            return Err(back(at, s, lun.map_or(&s.from, |l| &l.path), e));
         }
     } else if !marked {
         at.client.lun_mark(s.tid, s.to.number, &s.to.serial, &s.to.scsi_id).map_err(|e| at.failed(e))?;
@@ -40,17 +38,29 @@ pub(super) fn swap(at: &At, s: &SwapLun) -> Result<bool, DriverError> {
 }
 
 fn find(at: &At, s: &SwapLun) -> Result<Listed, DriverError> {
-    let all = at.client.listing().map_err(|e| at.failed(e))?;
+    let all = match at.client.listing() {
+        Err(Failure::Disbelieved(_)) => blind(at)?,
+        listed => listed.map_err(|e| at.failed(e))?,
+    };
     all.into_iter().find(|t| t.tid == s.tid && t.iqn == s.iqn).ok_or_else(|| {
         let why = format!("tgtd has no target {} of number {}", s.iqn, s.tid);
         at.error(Kind::NotFound, why).fix("`bmictl reconcile` makes targets that are missing")
     })
 }
 
+/// An initiator forges the listing, which must not keep others from their disks: targets as if they had no LUN. The swap
+/// then opens the backing again even if it was so already.
+fn blind(at: &At) -> Result<Vec<Listed>, DriverError> {
+    let names = at.client.targets().map_err(|e| at.failed(e))?;
+    Ok(names.into_iter().map(|(tid, iqn)| Listed { tid, iqn, ..Listed::default() }).collect())
+}
+
 /// The new backing did not open: the one from before comes back, and the failure is told. If that fails too, the target
 /// stays offline until the step or its inverse is applied again.
-fn back(at: &At, s: &SwapLun, before: Option<&str>, e: DriverError) -> DriverError {
-    let Some(path) = before.filter(|_| !matches!(e.kind, Kind::Timeout)) else { return e };
+fn back(at: &At, s: &SwapLun, path: &str, e: DriverError) -> DriverError {
+    if e.kind == Kind::Timeout {
+        return e;
+    }
     let old = Lun { path: path.to_owned(), ..s.to.clone() };
     // What was opened of the new one, if anything.
     let restored = close(at, s.tid, old.number)

@@ -1,7 +1,7 @@
 //! Who gets in, who does not, and that nobody reads a secret.
 
 use bmi::model::{Kind, Sealed};
-use bmi::step::{Account, MakeTarget};
+use bmi::step::{Account, MakeTarget, SwapLun};
 
 use super::*;
 use crate::drivers::target::conformance::{INITIATOR, SECRET, account, drop_of, lun};
@@ -107,6 +107,12 @@ fn an_initiator_that_writes_lines_into_the_listing_makes_up_nothing() {
             let other = stage.target(3, "meanwhile");
             assert!(stage.apply(other.clone()).unwrap(), "and so does giving other machines their disks");
             stage.twice(drop_of(&other, false));
+            for to in [&stage.b, &stage.a] {
+                let (network, iqn, from) = (two.network, two.iqn.clone(), stage.a.clone());
+                assert!(stage.apply(SwapLun { network, tid: 2, iqn, to: lun(to), from, force: false }).unwrap());
+            }
+            tgtd.client().lun_delete(2, 1).unwrap();
+            assert!(stage.apply(two.clone()).unwrap(), "a target half-made is made again");
             drop(session);
             while !stage.sessions(&one).is_empty() {
                 std::thread::sleep(Duration::from_millis(5));

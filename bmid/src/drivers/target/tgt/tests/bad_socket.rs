@@ -114,6 +114,7 @@ fn garbage_is_an_error_and_a_lying_length_costs_no_memory() {
         let _fake = Fake::start(&socket, Some(answer.clone()));
         let e = observe(&driver, network);
         assert!(e.why.contains(says), "{answer:?}: {e}");
+        assert_eq!(e.kind, if answer.is_empty() { Kind::Unavailable } else { Kind::Outside }, "{e}");
         let fault = bmi::model::Fault::from(e);
         assert!(says != "not a reply" || !fault.causes.is_empty(), "the cause is kept: {fault}");
     }

@@ -5,6 +5,7 @@
 
 mod access;
 mod bad_socket;
+mod cuts;
 mod pure;
 mod real;
 

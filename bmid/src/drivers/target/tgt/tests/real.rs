@@ -168,6 +168,8 @@ fn a_missing_backing_is_named_and_nothing_is_left_or_cut_off() {
         let e = stage.apply(bad).unwrap_err();
         assert!(e.why.contains(&gone) && e.kind == Kind::Unavailable, "{e}");
         assert!(e.why.contains("No such file"), "{e}");
+        assert_eq!(stage.targets(), vec![], "no half-made target stays");
+        assert!(tgtd.client().account_delete(&account().user).is_err(), "nor its account");
 
         let t = stage.target(2, "good");
         stage.twice(t.clone());
