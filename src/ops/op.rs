@@ -141,6 +141,11 @@ pub trait Op: Serialize + DeserializeOwned + Clone + Debug + PartialEq + clap::A
         Self::SHEET.shape == Shape::Many
     }
 
+    /// What is lost by this very request; empty: nothing.
+    fn destroys(&self) -> &'static str {
+        Self::SHEET.destroys
+    }
+
     /// The facts its plan or answer needs.
     fn looks(&self, _at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
         Ok(Vec::new())

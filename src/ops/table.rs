@@ -5,6 +5,7 @@
 use clap::FromArgMatches;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::fields::fields;
 use super::op::{Answering, Asking, Op, Sheet};
 use super::plan::{Cx, Plan};
 use super::{Resolve, datastore, event, host, image, network, node, operation, state, tag, target, volume};
@@ -30,6 +31,8 @@ macro_rules! ops {
             pub augment: fn(clap::Command) -> clap::Command,
             /// Reads its arguments.
             pub parse: fn(&clap::ArgMatches) -> Result<Request, clap::Error>,
+            /// The fields of an item of its answer, in order.
+            pub fields: fn() -> &'static [&'static str],
         }
 
         /// Every operation.
@@ -37,6 +40,7 @@ macro_rules! ops {
             sheet: &<$t as Op>::SHEET,
             augment: <$t as clap::Args>::augment_args,
             parse: |m| <$t as FromArgMatches>::from_arg_matches(m).map(Request::$v),
+            fields: fields::<<$t as Op>::Out>,
         },)*];
 
         impl Request {
@@ -53,6 +57,11 @@ macro_rules! ops {
             #[must_use]
             pub fn many(&self) -> bool {
                 match self { $(Request::$v(op) => op.many(),)* }
+            }
+            /// See [`Op::destroys`].
+            #[must_use]
+            pub fn destroys(&self) -> &'static str {
+                match self { $(Request::$v(op) => op.destroys(),)* }
             }
             /// See [`Op::looks`].
             pub fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {

@@ -40,6 +40,10 @@ impl Op for NodeDeprovision {
         destroys: "the node's disk (unless --keep-volume)",
     };
 
+    fn destroys(&self) -> &'static str {
+        if self.keep_volume { "" } else { "the node's disk" }
+    }
+
     fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
         Ok(vec![live::look(&NodeRecords::load(at.view, at.view.node(at.project(), &self.node)?)?)])
     }

@@ -150,6 +150,10 @@ impl Op for NodeRebase {
         destroys: "the node's disk (only with --discard)",
     };
 
+    fn destroys(&self) -> &'static str {
+        if self.discard { "the node's disk" } else { "" }
+    }
+
     fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
         swap_looks(at, &self.node)
     }
