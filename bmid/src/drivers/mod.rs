@@ -10,6 +10,7 @@ pub mod network;
 #[cfg(test)]
 pub(crate) mod proving;
 pub mod sim;
+pub mod storage;
 pub mod target;
 pub mod worker;
 

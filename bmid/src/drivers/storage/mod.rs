@@ -1,0 +1,10 @@
+//! Bytes on datastores: the drivers, their simulator, and the parser of foreign disk images that they share.
+//!
+//! Nothing here decides which bytes may be used by whom; a step names them.
+
+//pub mod file;
+pub mod probe;
+//pub mod sim;
+
+//#[cfg(test)]
+//mod conformance;
