@@ -270,6 +270,8 @@ impl<'a> Fault<'a> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
     use super::*;
 
     fn world() -> (tempfile::TempDir, World) {
@@ -325,7 +327,6 @@ mod tests {
 
     #[test]
     fn a_kill_ends_the_process_at_the_point_and_leaves_the_world() {
-        let (dir, w) = world();
         if let Ok(child) = std::env::var("BMID_SIM_WORLD") {
             let w = World::open(Path::new(&child)).unwrap();
             w.put("things", "before", &1).unwrap();
@@ -333,6 +334,7 @@ mod tests {
             w.put("things", "behind", &1).unwrap();
             return;
         }
+        let (dir, w) = world();
         fs::write(dir.path().join("faults"), "kill a.b.after 1\n").unwrap();
         let status = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "drivers::sim::tests::a_kill_ends_the_process_at_the_point_and_leaves_the_world"])
