@@ -1,6 +1,8 @@
 //! What the probe must keep: real images of every format are known with their size, cut ones are refused wherever the cut
 //! is, and no bytes at all make it panic.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 use std::process::Command;
 
