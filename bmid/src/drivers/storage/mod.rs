@@ -2,9 +2,8 @@
 //!
 //! Nothing here decides which bytes may be used by whom; a step names them.
 
-//pub mod file;
 pub mod probe;
-//pub mod sim;
+pub mod sim;
 
-//#[cfg(test)]
-//mod conformance;
+#[cfg(test)]
+mod conformance;
