@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides which bytes may be used by whom; a step names them.
 
+pub mod file;
 pub mod probe;
 pub mod sim;
 
