@@ -63,7 +63,9 @@ impl Frames {
                 read.await
             };
             match n {
-                Ok(0) if half => return Err(Fault::new(Kind::Protocol, "the connection ended in the middle of a frame")),
+                Ok(0) if half => {
+                    return Err(Fault::new(Kind::Protocol, "the connection ended in the middle of a frame"));
+                }
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),

@@ -92,7 +92,12 @@ struct Door {
 }
 
 /// Serves until `stop` is turned, then lets open requests end (see [`Limits::drain`]) and returns.
-pub async fn serve(listener: StdListener, service: impl Service + 'static, limits: Limits, stop: Cancel) -> io::Result<()> {
+pub async fn serve(
+    listener: StdListener,
+    service: impl Service + 'static,
+    limits: Limits,
+    stop: Cancel,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let door = Arc::new(Door {
@@ -157,7 +162,9 @@ impl Place {
         let total: usize = inside.values().sum();
         let most = if uid == 0 { limits.connections } else { limits.connections.saturating_sub(limits.kept_for_root) };
         let full = |why: String| {
-            Fault::new(Kind::Limit, why).trying("take a connection in").fix("close idle connections, or try again later")
+            Fault::new(Kind::Limit, why)
+                .trying("take a connection in")
+                .fix("close idle connections, or try again later")
         };
         if total >= most {
             return Err(full(format!("{total} connections are open, and no more are allowed")));

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bmi::model::{Caller, Fault, Kind};
 use bmi::ops::Request;
-use bmi::protocol::{Call, ClientFrame, Envelope, Hello, MAGIC, MAX_DESCRIPTORS, NO_REQUEST, PROTOCOL, ServerFrame, decode};
+use bmi::protocol::{
+    Call, ClientFrame, Envelope, Hello, MAGIC, MAX_DESCRIPTORS, NO_REQUEST, PROTOCOL, ServerFrame, decode,
+};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use bmi::model::{Fault, Kind};
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
+};
 use nix::unistd::{Group, chown};
 
 use super::ffi;
