@@ -120,7 +120,9 @@ fn a_step_cut_at_any_request_is_settled_by_applying_it_again_or_its_inverse() {
         let t = MakeTarget { account: Some(account()), ..stage.target(1, "cut") };
         let (network, iqn, from) = (t.network, t.iqn.clone(), stage.a.clone());
         let swap = SwapLun { network, tid: 1, iqn, to: lun(&stage.b), from, force: true };
-        let gone = || drop(stage.apply(drop_of(&t, true)).unwrap());
+        let gone = || {
+            stage.apply(drop_of(&t, true)).unwrap();
+        };
         let there = || {
             gone();
             assert!(stage.apply(t.clone()).unwrap());
@@ -150,7 +152,9 @@ fn a_step_cut_at_any_request_is_settled_by_applying_it_again_or_its_inverse() {
         cut_everywhere(&between, &again, &there, &[again.clone(), swap.undo(), make.clone(), drop_it.clone()], &path);
         gone();
         let open = OpenPortal { network, address: stage.address, port: stage.port, slot: stage.slot };
-        let closed = || drop(stage.apply(open.undo()).unwrap());
+        let closed = || {
+            stage.apply(open.undo()).unwrap();
+        };
         let portals = |step: &Step| {
             let address = if matches!(step, Step::Target(TargetStep::OpenPortal(_))) {
                 open.address
