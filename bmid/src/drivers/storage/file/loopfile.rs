@@ -168,7 +168,18 @@ impl LoopFile {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let devices = self.devices()?;
+        let mut devices = self.devices()?;
+        if let Manager::Systemd(_) = manager {
+            // Mounted with `loop`, it gives its device back by itself, a moment after the last look at it is over; and a
+            // bmid that is a service may not.
+            for _ in 0..100 {
+                if devices.is_empty() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+                devices = self.devices()?;
+            }
+        }
         for name in &devices {
             detach(&format!("/dev/{name}"))?;
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod imports;
+mod kill;
 mod places;
 
 use std::fs;
