@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use bmi::model::{Fault, Kind, Meta, View};
 
 pub use check::UsageDrift;
-pub use codec::DecodeError;
+pub use codec::{DecodeError, recode_row};
 pub use commit::{OnDurable, OnFailed, Ticket};
 pub use journal::{EventFilter, Purged};
 pub use open::{OpenError, Opened, Options};
