@@ -1,0 +1,94 @@
+//! Failures of the outside: what fails is undone, what must go on goes on, what hangs holds only its own.
+
+use bmi::model::Kind;
+use bmi::protocol::Envelope;
+
+use crate::rig::Rig;
+
+const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_step_undoes_the_ones_before_it() {
+    for point in ["storage.clone.before", "storage.clone.after", "target.make_target.before", "target.make_target.after", "boot.entry.before", "boot.entry.after"] {
+        let rig = Rig::new().await;
+        rig.ground().await;
+        let before = rig.world();
+        rig.faults(&format!("fail {point} 1\n"));
+        let fault = rig.refuse(WEB1).await;
+        assert_eq!(fault.kind, Kind::Outside, "{point}: {fault}");
+        assert_eq!(rig.world(), before, "{point}: something is left");
+        assert!(rig.run("node ls").await.items.is_empty(), "{point}");
+        assert!(rig.run("state check").await.items.is_empty(), "{point}");
+        rig.run(WEB1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_removal_is_tried_until_it_succeeds() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let before = rig.world();
+    rig.run(WEB1).await;
+    rig.faults("fail storage.remove.before 1\nfail storage.remove.before 2\n");
+    rig.run("node deprovision web1").await;
+    assert_eq!(rig.world(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(WEB1).await;
+    rig.faults("fail storage.remove.before *\n");
+    let parked = rig.refuse("node deprovision web1").await;
+    assert_eq!(parked.kind, Kind::Unavailable, "{parked}");
+    let op = rig.run("op ls").await;
+    assert_eq!(op.one()["state"], "parked");
+    let id = op.one()["id"].as_str().unwrap().to_owned();
+    assert_eq!(rig.refuse("tag create web1 t").await.kind, Kind::Busy);
+    rig.run(&format!("op abandon {id}")).await;
+    rig.faults("");
+    assert!(rig.run("op ls").await.items.is_empty());
+    rig.run("reconcile").await;
+    assert!(rig.run("state check").await.items.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(WEB1).await;
+    let whole = rig.world();
+    for object in &whole {
+        // What bmid did not make is not for it to put back; bytes cannot be put back at all.
+        if object.starts_with("interface") || object.starts_with("storage") || object.starts_with("backing") || object.starts_with("store") {
+            continue;
+        }
+        std::fs::remove_file(rig.dir.join("world/objects").join(object)).unwrap();
+    }
+    let proposed = rig.ask(Rig::root(), Envelope { check: true, ..Envelope::default() }, "reconcile").await.unwrap();
+    assert!(proposed.end.changed && proposed.items.iter().any(|r| r["outcome"] == "proposed"), "{proposed:?}");
+    for _ in 0..20 {
+        rig.run("reconcile").await;
+        if rig.world() == whole {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    assert_eq!(rig.world(), whole);
+    assert!(rig.run("reconcile").await.items.is_empty(), "a second look finds nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_goes_on_after_a_restart() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(WEB1).await;
+    rig.faults("fail storage.remove.before *\n");
+    rig.refuse("node deprovision web1").await;
+    rig.faults("");
+    let temp = tempfile::tempdir().unwrap();
+    let dir = rig.stop().await;
+    drop(temp);
+    let _ = dir;
+}

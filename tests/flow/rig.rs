@@ -1,0 +1,221 @@
+//! An engine with simulated drivers in a folder of its own, asked by command lines as a person types them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bmi::model::{Caller, Fault, Owner, Sealed, Time};
+use bmi::ops::args::{Direction, HostPath};
+use bmi::ops::{Bare, Defaults, OPS, Request, Resolve, Source};
+use bmi::protocol::{Ended, Envelope};
+use bmid::drivers::{DriverError, DriverSet, Unseal};
+use bmid::run::{Config, Engine, Out, Submission};
+use bmid::store::{Options, Store};
+use serde_json::Value;
+
+/// Secrets as they are: the simulators' world is a test's own folder.
+pub struct Plain;
+
+impl Unseal for Plain {
+    fn open(&self, sealed: &Sealed) -> Result<String, DriverError> {
+        Ok(String::from_utf8_lossy(&sealed.0).into_owned())
+    }
+}
+
+/// Opens files for command lines.
+#[derive(Default)]
+struct Files(Vec<File>);
+
+impl Resolve for Files {
+    fn open(&mut self, source: &mut Source, direction: Direction) -> Result<(), Fault> {
+        let file = match direction {
+            Direction::Input => File::open(&source.name),
+            Direction::Output => File::create(&source.name),
+        };
+        self.0.push(file.map_err(|e| Fault::invalid(format!("{}: {e}", source.name)))?);
+        source.descriptor = Some(u8::try_from(self.0.len() - 1).expect("few files"));
+        Ok(())
+    }
+
+    fn absolute(&mut self, path: &mut HostPath) -> Result<(), Fault> {
+        assert!(path.0.starts_with('/'), "tests give absolute paths");
+        Ok(())
+    }
+
+    fn lines(&mut self, path: &str) -> Result<Vec<String>, Fault> {
+        Ok(std::fs::read_to_string(path).expect("a list").lines().map(str::to_owned).collect())
+    }
+}
+
+/// What a command line came to.
+#[derive(Debug)]
+pub struct Answer {
+    /// Items, as JSON shows them.
+    pub items: Vec<Value>,
+    /// How it ended.
+    pub end: Ended,
+}
+
+impl Answer {
+    /// The one item.
+    pub fn one(&self) -> &Value {
+        assert_eq!(self.items.len(), 1, "{:?}", self.items);
+        &self.items[0]
+    }
+}
+
+/// A request out of a command line, with the files it opens.
+pub fn parse(line: &str) -> (Request, Vec<File>) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let entry = OPS
+        .iter()
+        .find(|e| e.sheet.noun == words[0] && (e.sheet.verb.is_empty() || words.get(1) == Some(&e.sheet.verb)))
+        .unwrap_or_else(|| panic!("no such command: {line}"));
+    let skip = if entry.sheet.verb.is_empty() { 1 } else { 2 };
+    let command = (entry.augment)(clap::Command::new("x").no_binary_name(true));
+    let matches = command.try_get_matches_from(&words[skip..]).unwrap_or_else(|e| panic!("{line}: {e}"));
+    let mut request = (entry.parse)(&matches).unwrap_or_else(|e| panic!("{line}: {e}"));
+    let mut files = Files::default();
+    request.resolve(&mut files).unwrap_or_else(|e| panic!("{line}: {e}"));
+    (request, files.0)
+}
+
+/// The engine.
+pub struct Rig {
+    /// Everything of it.
+    pub dir: PathBuf,
+    /// The running engine.
+    pub engine: Arc<Engine>,
+    _temp: Option<tempfile::TempDir>,
+}
+
+fn now() -> Time {
+    Time(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros()).expect("fits"))
+}
+
+impl Rig {
+    /// A fresh one.
+    pub async fn new() -> Rig {
+        let temp = tempfile::tempdir().expect("a folder");
+        let mut rig = Rig::at(temp.path()).await;
+        rig._temp = Some(temp);
+        rig
+    }
+
+    /// In a folder that may hold an earlier one's state and world.
+    pub async fn at(dir: &Path) -> Rig {
+        let options = Options {
+            cache_bytes: 16 << 20,
+            engine_name: "engine1".parse().expect("a name"),
+            release: "test".to_owned(),
+            now: now(),
+            random: [7; 16],
+            on_failed: Box::new(|f| panic!("the store failed: {f}")),
+        };
+        let store = Store::open(&dir.join("state"), options).expect("the store opens").store;
+        let drivers = DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators");
+        let engine = Engine::start(Config {
+            store,
+            drivers: Arc::new(drivers),
+            defaults: Defaults { iqn_prefix: "iqn.2026-11.internal.bmi".to_owned(), port: 3260, max_image: bmi::model::Bytes(1 << 40) },
+            seal: Box::new(|s| Sealed(s.as_bytes().to_vec())),
+            reconcile_every: Duration::from_secs(3_600),
+            default_datastore: Some(dir.join("datastore")),
+        })
+        .expect("the engine starts");
+        let rig = Rig { dir: dir.to_owned(), engine, _temp: None };
+        rig.until("datastore show default", |a| a["state"] == "active").await;
+        rig
+    }
+
+    /// Root acting for project `default`.
+    pub fn root() -> Caller {
+        Caller { uid: Some(0), name: "root".to_owned(), admin: true, project: Owner::default_project() }
+    }
+
+    /// Asks with everything given.
+    pub async fn ask(&self, caller: Caller, envelope: Envelope, line: &str) -> Result<Answer, Fault> {
+        let (request, files) = parse(line);
+        let (out, mut pieces) = tokio::sync::mpsc::channel(16);
+        self.engine.submit(Submission { caller, envelope, request, files, out });
+        let mut items = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            match piece {
+                Out::Item(item) => items.push(serde_json::to_value(Bare(&item)).expect("JSON")),
+                Out::End(end) => return end.map(|end| Answer { items, end }),
+                Out::Progress(_) | Out::Gap(_) => {}
+            }
+        }
+        panic!("{line}: the answer has no end");
+    }
+
+    /// Asks as root.
+    pub async fn try_run(&self, line: &str) -> Result<Answer, Fault> {
+        self.ask(Rig::root(), Envelope::default(), line).await
+    }
+
+    /// Asks as root; it must succeed.
+    pub async fn run(&self, line: &str) -> Answer {
+        self.try_run(line).await.unwrap_or_else(|f| panic!("{line}: {f}"))
+    }
+
+    /// Asks as root; it must fail.
+    pub async fn refuse(&self, line: &str) -> Fault {
+        match self.try_run(line).await {
+            Ok(answer) => panic!("{line} was not refused: {answer:?}"),
+            Err(fault) => fault,
+        }
+    }
+
+    /// Asks again and again until it answers as wanted.
+    pub async fn until(&self, line: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..500 {
+            if let Ok(answer) = self.try_run(line).await {
+                if let Some(found) = answer.items.iter().find(|i| wanted(i)) {
+                    return found.clone();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{line} never answered as wanted: {:?}", self.try_run(line).await);
+    }
+
+    /// A raw disk file of the test's own.
+    pub fn disk(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.dir.join(name);
+        std::fs::write(&path, bytes).expect("a disk file");
+        path.to_str().expect("utf-8").to_owned()
+    }
+
+    /// A network `net1` and an image `golden`.
+    pub async fn ground(&self) {
+        self.run("network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150").await;
+        let disk = self.disk("golden.raw", &vec![0x5a; 1 << 20]);
+        self.run(&format!("image import {disk} --name golden --format raw")).await;
+    }
+
+    /// Every simulated outside object: `kind/name`.
+    pub fn world(&self) -> Vec<String> {
+        let root = self.dir.join("world/objects");
+        let mut out = Vec::new();
+        for kind in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            for object in std::fs::read_dir(kind.path()).expect("a kind").flatten() {
+                out.push(format!("{}/{}", kind.file_name().to_string_lossy(), object.file_name().to_string_lossy()));
+            }
+        }
+        out.sort();
+        out
+    }
+
+    /// The script of faults of the world.
+    pub fn faults(&self, script: &str) {
+        std::fs::write(self.dir.join("world/faults"), script).expect("a script");
+    }
+
+    /// Stops the engine and lets its store go.
+    pub async fn stop(self) -> PathBuf {
+        self.engine.stop().await;
+        self.dir.clone()
+    }
+}

@@ -1,0 +1,117 @@
+//! Datastores, networks, images, the journal's commands, rights.
+
+use bmi::model::{Caller, Kind, Owner};
+use bmi::protocol::Envelope;
+
+use crate::rig::Rig;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datastore_in_use_stays() {
+    let rig = Rig::new().await;
+    let path = rig.dir.join("fast");
+    let line = format!("datastore create fast --kind file --path {}", path.display());
+    assert!(rig.run(&line).await.end.changed);
+    assert!(!rig.run(&line).await.end.changed);
+    assert_eq!(rig.refuse(&format!("datastore create other --path {}", path.display())).await.kind, Kind::Duplicate);
+    rig.ground().await;
+    let held = rig.refuse("datastore rm default").await;
+    assert_eq!(held.kind, Kind::Conflict);
+    rig.run("datastore rm fast").await;
+    assert_eq!(rig.refuse("datastore show fast").await.kind, Kind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_refuse_what_cannot_work() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    for (line, kind) in [
+        ("network create a --interface eth1 --address 10.10.0.1/24", Kind::Conflict),
+        ("network create a --interface eth2 --address 10.9.0.129/25", Kind::Conflict),
+        ("network create a --interface none --address 10.10.0.1/24", Kind::NotFound),
+        ("network create a --interface lo --address 10.10.0.1/24", Kind::Invalid),
+        ("network create a --interface eth2 --address 10.10.0.1/24 --range 10.11.0.1-10.11.0.9", Kind::Invalid),
+        ("network create a --interface eth2 --address 10.10.0.1/24 --range 10.10.0.1-10.10.0.9", Kind::Invalid),
+        ("network create a --interface eth2 --address 10.10.0.1/24 --range 10.10.0.5-10.10.0.9 --dhcp off", Kind::Invalid),
+        ("network create net1 --interface eth2 --address 10.10.0.1/24", Kind::Duplicate),
+        ("network create a --interface ../x --address 10.10.0.1/24", Kind::Invalid),
+    ] {
+        let fault = rig.refuse(line).await;
+        assert_eq!(fault.kind, kind, "{line}: {fault}");
+    }
+    let before = rig.world();
+    rig.run("network create a --interface eth2 --address 10.10.0.1/24 --dhcp proxy").await;
+    rig.run("network rm a").await;
+    assert_eq!(rig.world(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_renamed_copied_exported_and_removed() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let image = rig.run("image show golden").await;
+    assert_eq!(image.one()["status"], "active");
+    assert_eq!(image.one()["sha256"], image.one()["raw_sha256"]);
+    rig.run("image copy golden second").await;
+    rig.run("image rename second third").await;
+    assert_eq!(rig.refuse("image rename third golden").await.kind, Kind::Duplicate);
+    rig.run("node provision web1 --image third --mac 52:54:00:00:00:01 --network net1").await;
+    rig.run("image rm third").await;
+    assert_eq!(rig.run("node show web1").await.one()["state"], "ready", "a node outlives its image");
+    assert_eq!(rig.refuse("node reprovision web1").await.kind, Kind::Conflict);
+    rig.run("image create fresh --from-node web1").await;
+    assert_eq!(rig.run("image show fresh").await.one()["is_snapshot"], true);
+    let out = rig.dir.join("out.raw");
+    rig.run(&format!("image export golden {}", out.display())).await;
+    assert_eq!(rig.run("image formats").await.items.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_admins_act() {
+    let rig = Rig::new().await;
+    let stranger = || Caller { uid: Some(1000), name: "mallory".to_owned(), admin: false, project: "mallory".parse::<Owner>().unwrap() };
+    let fault = rig.ask(stranger(), Envelope::default(), "image ls").await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Forbidden);
+    rig.ask(stranger(), Envelope::default(), "status").await.unwrap();
+    let other = Envelope { project: Some(Owner::default_project()), ..Envelope::default() };
+    assert_eq!(rig.ask(stranger(), other, "status").await.unwrap_err().kind, Kind::Forbidden);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_in_events_and_operations() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await;
+    let events = rig.run("event ls").await;
+    let made = events.items.iter().find(|e| e["method"] == "node.provision").expect("an event");
+    assert_eq!((made["outcome"].as_str(), made["caller"].as_str()), (Some("done"), Some("root")));
+    assert!(rig.run("op ls").await.items.is_empty());
+    let all = rig.run("op ls --all").await;
+    assert!(all.items.iter().any(|o| o["method"] == "image.import" && o["state"] == "done"));
+    let id = made["operation"].as_str().unwrap().to_owned();
+    assert_eq!(rig.run(&format!("op show {id}")).await.one()["state"], "done");
+    assert_eq!(rig.refuse(&format!("op cancel {id}")).await.kind, Kind::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_restores_onto_an_empty_host() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap").await;
+    let dump = rig.dir.join("dump.jsonl");
+    rig.run(&format!("state dump {}", dump.display())).await;
+    let text = std::fs::read_to_string(&dump).unwrap();
+    assert!(text.contains("web1"));
+    assert_eq!(rig.refuse(&format!("state restore {}", dump.display())).await.kind, Kind::Conflict, "only into an empty store");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_what_there_is() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await;
+    let status = rig.run("status").await;
+    let s = status.one();
+    assert_eq!((s["nodes_ready"].as_u64(), s["images"].as_u64(), s["healthy"].as_bool()), (Some(1), Some(1), Some(true)), "{s}");
+    assert_eq!(s["usage"]["nodes"], 1);
+    rig.run("doctor").await;
+}
