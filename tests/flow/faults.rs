@@ -9,7 +9,7 @@ const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_step_undoes_the_ones_before_it() {
-    for point in ["storage.clone.before", "storage.clone.after", "target.make_target.before", "target.make_target.after", "boot.entry.before", "boot.entry.after"] {
+    for point in ["storage.clone.before", "storage.clone.after", "target.make.before", "target.make.after", "boot.entry.before", "boot.entry.after"] {
         let rig = Rig::new().await;
         rig.ground().await;
         let before = rig.world();
@@ -61,7 +61,7 @@ async fn reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants() {
     let whole = rig.world();
     for object in &whole {
         // What bmid did not make is not for it to put back; bytes cannot be put back at all.
-        if object.starts_with("interface") || object.starts_with("storage") || object.starts_with("backing") || object.starts_with("store") {
+        if object.starts_with("interface") || object.starts_with("storage") || object.starts_with("disk") || object.starts_with("store") {
             continue;
         }
         std::fs::remove_file(rig.dir.join("world/objects").join(object)).unwrap();

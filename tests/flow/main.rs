@@ -1,6 +1,6 @@
 //! The engine with simulated drivers: every operation, its refusals, and what is left after failures.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod faults;
 mod nodes;

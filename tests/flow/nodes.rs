@@ -73,9 +73,9 @@ async fn a_running_node_is_left_alone_unless_forced() {
     let node = rig.run(WEB1).await;
     rig.run("tag create web1 t").await;
     let iqn = node.one()["iqn"].as_str().unwrap().to_owned();
-    let sessions = rig.dir.join("world/sessions");
+    let sessions = rig.dir.join("world/objects/sessions");
     std::fs::create_dir_all(&sessions).unwrap();
-    std::fs::write(sessions.join(&iqn), "iqn.2026-11.internal.bmi:x\n").unwrap();
+    std::fs::write(sessions.join(&iqn), r#"["iqn.2026-11.internal.bmi:x"]"#).unwrap();
     for refused in ["tag rollback web1 t", "node rebase web1 --image golden", "node snapshot web1 snap", "node migrate web1 --mac 52:54:00:00:00:09"] {
         assert_eq!(rig.refuse(refused).await.kind, Kind::Conflict, "{refused}");
     }
@@ -146,7 +146,7 @@ async fn many_nodes_come_in_one_call_all_or_some() {
     let list = rig.dir.join("list");
     std::fs::write(&list, "# rack\nn1,52:54:00:00:00:01\nn2 52:54:00:00:00:02 eno1\nn3,52:54:00:00:00:03\n").unwrap();
     let list = list.to_str().unwrap().to_owned();
-    rig.faults("fail target.make_target.before 2\n");
+    rig.faults("fail target.make.before 2\n");
     let some = rig.refuse(&format!("node provision --image golden --network net1 --file {list}")).await;
     assert!(some.why.contains("1 of 3"), "{some}");
     assert_eq!(rig.run("node ls").await.items.len(), 2);

@@ -9,6 +9,7 @@ pub(crate) mod host;
 pub mod network;
 #[cfg(test)]
 pub(crate) mod proving;
+pub mod set;
 pub mod sim;
 pub mod storage;
 pub mod target;

@@ -92,6 +92,20 @@ impl Engine {
                 Ok(Err(fault)) => tracing::warn!("the hourly dump failed: {fault}"),
                 Err(e) => tracing::error!("the hourly dump failed: {e}"),
             }
+            self.collect_staging().await;
+        }
+    }
+
+    /// Unfinished imports older than seven days go.
+    async fn collect_staging(&self) {
+        let Ok(rows) = self.store.read(bmi::rules::reconcile::Rows::load) else { return };
+        for server in rows.datastores {
+            let (Some(place), now) = (server.place, self.now()) else { continue };
+            let collect = move || crate::drivers::storage::file::collect_staging(&place, 7 * 24 * 3_600, now.0 / 1_000_000);
+            match self.lanes.run(Lane::Import(server.id), Duration::from_secs(600), collect).await {
+                Ok(Returned::InTime(0)) | Err(_) | Ok(Returned::Late(_)) => {}
+                Ok(Returned::InTime(n)) => tracing::info!(datastore = %server.name, "{n} unfinished imports older than 7 days were removed"),
+            }
         }
     }
 }

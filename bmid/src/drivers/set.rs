@@ -1,0 +1,37 @@
+//! The two sets of drivers there are: the real ones, and the simulators of one world.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::sim::World;
+use super::{DriverError, DriverSet, Paths, Unseal, boot, network, storage, target, worker};
+
+impl DriverSet {
+    /// The real outside. `workers` also says who mounts and converts: a system service leaves both to systemd.
+    #[must_use]
+    pub fn real(paths: &Paths, unseal: Arc<dyn Unseal>, workers: worker::Manager) -> DriverSet {
+        let manager = match workers {
+            worker::Manager::Systemd => storage::file::Manager::Systemd(storage::file::Systemd::new(&paths.run)),
+            worker::Manager::Detached => storage::file::Manager::Detached,
+        };
+        DriverSet {
+            storage: Box::new(storage::file::FileStore::new(manager)),
+            target: Box::new(target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal))),
+            boot: Box::new(boot::Dnsmasq::new(paths.clone(), unseal)),
+            network: Box::new(network::Netlink::new()),
+            worker: Box::new(worker::Workers::new(paths.clone(), workers)),
+        }
+    }
+
+    /// Simulators whose outside is the folder `world`.
+    pub fn sim(world: &Path, unseal: Arc<dyn Unseal>) -> Result<DriverSet, DriverError> {
+        let at = World::open(world)?;
+        Ok(DriverSet {
+            storage: Box::new(storage::sim::SimStore::new(world)),
+            target: Box::new(target::sim::SimTarget::new(at.clone())),
+            boot: Box::new(boot::sim::SimBoot::new(at.clone(), unseal)),
+            network: Box::new(network::sim::SimNetwork::new(at.clone())),
+            worker: Box::new(worker::sim::SimWorkers::new(at)),
+        })
+    }
+}
