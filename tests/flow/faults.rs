@@ -9,7 +9,14 @@ const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_step_undoes_the_ones_before_it() {
-    for point in ["storage.clone.before", "storage.clone.after", "target.make.before", "target.make.after", "boot.entry.before", "boot.entry.after"] {
+    for point in [
+        "storage.clone.before",
+        "storage.clone.after",
+        "target.make.before",
+        "target.make.after",
+        "boot.entry.before",
+        "boot.entry.after",
+    ] {
         let rig = Rig::new().await;
         rig.ground().await;
         let before = rig.world();
@@ -61,7 +68,11 @@ async fn reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants() {
     let whole = rig.world();
     for object in &whole {
         // What bmid did not make is not for it to put back; bytes cannot be put back at all.
-        if object.starts_with("interface") || object.starts_with("storage") || object.starts_with("disk") || object.starts_with("store") {
+        if object.starts_with("interface")
+            || object.starts_with("storage")
+            || object.starts_with("disk")
+            || object.starts_with("store")
+        {
             continue;
         }
         std::fs::remove_file(rig.dir.join("world/objects").join(object)).unwrap();
@@ -83,12 +94,21 @@ async fn reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants() {
 async fn an_operation_goes_on_after_a_restart() {
     let rig = Rig::new().await;
     rig.ground().await;
+    let before = rig.world();
     rig.run(WEB1).await;
     rig.faults("fail storage.remove.before *\n");
     rig.refuse("node deprovision web1").await;
     rig.faults("");
-    let temp = tempfile::tempdir().unwrap();
-    let dir = rig.stop().await;
-    drop(temp);
-    let _ = dir;
+    let (dir, keep) = rig.stop().await;
+    let rig = Rig::at(&dir).await;
+    for _ in 0..100 {
+        if rig.run("op ls").await.items.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(rig.refuse("node show web1").await.kind, Kind::NotFound, "the removal went on by itself");
+    assert_eq!(rig.world(), before);
+    assert!(rig.run("state check").await.items.is_empty());
+    drop(keep);
 }

@@ -118,7 +118,11 @@ impl Rig {
         let engine = Engine::start(Config {
             store,
             drivers: Arc::new(drivers),
-            defaults: Defaults { iqn_prefix: "iqn.2026-11.internal.bmi".to_owned(), port: 3260, max_image: bmi::model::Bytes(1 << 40) },
+            defaults: Defaults {
+                iqn_prefix: "iqn.2026-11.internal.bmi".to_owned(),
+                port: 3260,
+                max_image: bmi::model::Bytes(1 << 40),
+            },
             seal: Box::new(|s| Sealed(s.as_bytes().to_vec())),
             reconcile_every: Duration::from_secs(3_600),
             default_datastore: Some(dir.join("datastore")),
@@ -213,9 +217,18 @@ impl Rig {
         std::fs::write(self.dir.join("world/faults"), script).expect("a script");
     }
 
-    /// Stops the engine and lets its store go.
-    pub async fn stop(self) -> PathBuf {
+    /// Stops the engine and lets its store go; the folder lives as long as what is given back.
+    pub async fn stop(self) -> (PathBuf, Option<tempfile::TempDir>) {
         self.engine.stop().await;
-        self.dir.clone()
+        let last = Arc::downgrade(&self.engine);
+        let (dir, temp) = (self.dir, self._temp);
+        drop(self.engine);
+        for _ in 0..500 {
+            if last.strong_count() == 0 {
+                return (dir, temp);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("something still holds the engine");
     }
 }

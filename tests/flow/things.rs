@@ -31,7 +31,10 @@ async fn networks_refuse_what_cannot_work() {
         ("network create a --interface lo --address 10.10.0.1/24", Kind::Invalid),
         ("network create a --interface eth2 --address 10.10.0.1/24 --range 10.11.0.1-10.11.0.9", Kind::Invalid),
         ("network create a --interface eth2 --address 10.10.0.1/24 --range 10.10.0.1-10.10.0.9", Kind::Invalid),
-        ("network create a --interface eth2 --address 10.10.0.1/24 --range 10.10.0.5-10.10.0.9 --dhcp off", Kind::Invalid),
+        (
+            "network create a --interface eth2 --address 10.10.0.1/24 --range 10.10.0.5-10.10.0.9 --dhcp off",
+            Kind::Invalid,
+        ),
         ("network create net1 --interface eth2 --address 10.10.0.1/24", Kind::Duplicate),
         ("network create a --interface ../x --address 10.10.0.1/24", Kind::Invalid),
     ] {
@@ -68,7 +71,12 @@ async fn images_are_renamed_copied_exported_and_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_admins_act() {
     let rig = Rig::new().await;
-    let stranger = || Caller { uid: Some(1000), name: "mallory".to_owned(), admin: false, project: "mallory".parse::<Owner>().unwrap() };
+    let stranger = || Caller {
+        uid: Some(1000),
+        name: "mallory".to_owned(),
+        admin: false,
+        project: "mallory".parse::<Owner>().unwrap(),
+    };
     let fault = rig.ask(stranger(), Envelope::default(), "image ls").await.unwrap_err();
     assert_eq!(fault.kind, Kind::Forbidden);
     rig.ask(stranger(), Envelope::default(), "status").await.unwrap();
@@ -101,7 +109,11 @@ async fn a_dump_restores_onto_an_empty_host() {
     rig.run(&format!("state dump {}", dump.display())).await;
     let text = std::fs::read_to_string(&dump).unwrap();
     assert!(text.contains("web1"));
-    assert_eq!(rig.refuse(&format!("state restore {}", dump.display())).await.kind, Kind::Conflict, "only into an empty store");
+    assert_eq!(
+        rig.refuse(&format!("state restore {}", dump.display())).await.kind,
+        Kind::Conflict,
+        "only into an empty store"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +123,11 @@ async fn status_tells_what_there_is() {
     rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await;
     let status = rig.run("status").await;
     let s = status.one();
-    assert_eq!((s["nodes_ready"].as_u64(), s["images"].as_u64(), s["healthy"].as_bool()), (Some(1), Some(1), Some(true)), "{s}");
+    assert_eq!(
+        (s["nodes_ready"].as_u64(), s["images"].as_u64(), s["healthy"].as_bool()),
+        (Some(1), Some(1), Some(true)),
+        "{s}"
+    );
     assert_eq!(s["usage"]["nodes"], 1);
     rig.run("doctor").await;
 }

@@ -101,10 +101,13 @@ impl Engine {
         let Ok(rows) = self.store.read(bmi::rules::reconcile::Rows::load) else { return };
         for server in rows.datastores {
             let (Some(place), now) = (server.place, self.now()) else { continue };
-            let collect = move || crate::drivers::storage::file::collect_staging(&place, 7 * 24 * 3_600, now.0 / 1_000_000);
+            let collect =
+                move || crate::drivers::storage::file::collect_staging(&place, 7 * 24 * 3_600, now.0 / 1_000_000);
             match self.lanes.run(Lane::Import(server.id), Duration::from_secs(600), collect).await {
                 Ok(Returned::InTime(0)) | Err(_) | Ok(Returned::Late(_)) => {}
-                Ok(Returned::InTime(n)) => tracing::info!(datastore = %server.name, "{n} unfinished imports older than 7 days were removed"),
+                Ok(Returned::InTime(n)) => {
+                    tracing::info!(datastore = %server.name, "{n} unfinished imports older than 7 days were removed")
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ struct Running {
 }
 
 const WORKER: &str = "worker";
+/// The objects that stand for what a tgtd has in memory; their names begin with the network's id.
+const TGTD_MEMORY: [&str; 3] = ["targets", "accounts", "portals"];
 
 /// The workers of all networks, simulated. Points: `worker.start`, `worker.stop`. Clones are handles to the same.
 #[derive(Clone)]
@@ -55,6 +57,7 @@ impl SimWorkers {
         if self.find(s.network, s.kind)?.is_some() {
             return Ok(false);
         }
+        self.lose_memory(s.network, s.kind)?;
         let mut random = [0u8; 2];
         // Any number will do; a repeated one would only hide a restart from `died`.
         let _ = getrandom::fill(&mut random);
@@ -62,6 +65,23 @@ impl SimWorkers {
         let changed = self.world.put(WORKER, &name(s.network, s.kind), &Running { pid, slot: s.slot, port: s.port })?;
         self.find(s.network, s.kind)?;
         Ok(changed)
+    }
+}
+
+impl SimWorkers {
+    /// A tgtd keeps nothing over its end: what the world holds of its memory goes with it.
+    fn lose_memory(&self, network: Id, kind: WorkerKind) -> Result<(), DriverError> {
+        if kind != WorkerKind::Tgtd {
+            return Ok(());
+        }
+        for memory in TGTD_MEMORY {
+            for (object, _) in self.world.list::<serde::de::IgnoredAny>(memory)? {
+                if object.starts_with(&network.to_string()) {
+                    self.world.del(memory, &object)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +97,7 @@ impl Driver for SimWorkers {
             WorkerStep::StartWorker(s) => self.world.around("worker.start", || self.start(s)),
             WorkerStep::StopWorker(s) => self.world.around("worker.stop", || {
                 self.known().remove(&(s.network, s.kind));
+                self.lose_memory(s.network, s.kind)?;
                 self.world.del(WORKER, &name(s.network, s.kind))
             }),
         }
