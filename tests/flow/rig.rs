@@ -94,6 +94,7 @@ fn now() -> Time {
     Time(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros()).expect("fits"))
 }
 
+#[allow(dead_code, reason = "each test program needs its own part of it")]
 impl Rig {
     /// A fresh one.
     pub async fn new() -> Rig {
@@ -105,6 +106,24 @@ impl Rig {
 
     /// In a folder that may hold an earlier one's state and world.
     pub async fn at(dir: &Path) -> Rig {
+        Rig::with(dir, DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators")).await
+    }
+
+    /// A fresh one with the real drivers. The caller has a network namespace of its own.
+    pub async fn real() -> Rig {
+        let temp = tempfile::tempdir().expect("a folder");
+        let mut rig = Rig::real_at(temp.path()).await;
+        rig._temp = Some(temp);
+        rig
+    }
+
+    /// The same, in a folder that may hold an earlier one's state.
+    pub async fn real_at(dir: &Path) -> Rig {
+        let paths = bmid::drivers::Paths { state: dir.join("state"), run: dir.join("run") };
+        Rig::with(dir, DriverSet::real(&paths, Arc::new(Plain), bmid::drivers::worker::Manager::Detached)).await
+    }
+
+    async fn with(dir: &Path, drivers: DriverSet) -> Rig {
         let options = Options {
             cache_bytes: 16 << 20,
             engine_name: "engine1".parse().expect("a name"),
@@ -114,7 +133,6 @@ impl Rig {
             on_failed: Box::new(|f| panic!("the store failed: {f}")),
         };
         let store = Store::open(&dir.join("state"), options).expect("the store opens").store;
-        let drivers = DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators");
         let engine = Engine::start(Config {
             store,
             drivers: Arc::new(drivers),

@@ -1,0 +1,9 @@
+//! The engine with the real drivers: the real tgtd, dnsmasq, netlink and file system, in a network namespace of its own; an
+//! iSCSI initiator reads and writes. Needs root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod house;
+#[path = "../flow/rig.rs"]
+mod rig;
+mod whole;

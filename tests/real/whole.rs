@@ -1,0 +1,157 @@
+//! The whole way with real workers: provision, log in, die, come back, roll back, deprovision, nothing left.
+
+use bmi::model::Kind;
+
+use crate::house::{disk, inside, pid_of, sh, tries};
+use crate::rig::Rig;
+
+async fn ground(rig: &Rig) {
+    rig.run("network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150").await;
+    let golden = disk(&rig.dir.join("golden.raw"), 64);
+    rig.run(&format!("image import {golden} --name golden --format raw")).await;
+}
+
+fn url(node: &serde_json::Value) -> String {
+    format!("iscsi://{}/{}/1", node["portal"].as_str().unwrap(), node["iqn"].as_str().unwrap())
+}
+
+fn login(node: &serde_json::Value) -> (bool, String) {
+    tries(&format!("iscsi-inq -i {} {}", node["initiator"].as_str().unwrap(), url(node)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_gets_a_disk_that_survives_its_tgtd() {
+    if !inside("whole::a_node_gets_a_disk_that_survives_its_tgtd") {
+        return;
+    }
+    let rig = Rig::real().await;
+    ground(&rig).await;
+    let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
+    assert!(login(&node).0, "{}", login(&node).1);
+    let stranger = tries(&format!("iscsi-inq -i iqn.2026-11.example:other {}", url(&node)));
+    assert!(!stranger.0, "another initiator was let in: {}", stranger.1);
+    sh(&format!("iscsi-perf -i {} -b 8 -m 4 -t 1 {} >/dev/null", node["initiator"].as_str().unwrap(), url(&node)));
+    assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
+    let tgtd = pid_of("tgtd").expect("tgtd runs");
+    sh(&format!("kill -9 {tgtd}"));
+    for _ in 0..200 {
+        if login(&node).0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(login(&node).0, "the target is back after tgtd died: {}", login(&node).1);
+    assert_ne!(pid_of("tgtd"), Some(tgtd));
+    assert!(rig.run("event ls").await.items.iter().any(|e| e["method"] == "worker.died"));
+    rig.run("node deprovision web1").await;
+    assert!(!login(&node).0);
+    rig.run("image rm golden").await;
+    rig.run("network rm net1").await;
+    assert_eq!((pid_of("tgtd"), pid_of("dnsmasq")), (None, None));
+    assert_eq!(sh("ip -br addr show eth1").contains("10.9.0.1"), false, "the address was ours and is taken off");
+    for folder in ["images", "volumes", "snapshots", "staging"] {
+        assert_eq!(std::fs::read_dir(rig.dir.join("datastore").join(folder)).unwrap().count(), 0, "{folder} is empty");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_and_disks_outlive_the_engine() {
+    if !inside("whole::workers_and_disks_outlive_the_engine") {
+        return;
+    }
+    let rig = Rig::real().await;
+    ground(&rig).await;
+    let node =
+        rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap").await.one().clone();
+    let before = (pid_of("tgtd"), pid_of("dnsmasq"));
+    assert!(before.0.is_some() && before.1.is_some());
+    let (dir, keep) = rig.stop().await;
+    assert_eq!((pid_of("tgtd"), pid_of("dnsmasq")), before, "stopping leaves them alone");
+    let rig = Rig::real_at(&dir).await;
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs after a restart");
+    assert_eq!((pid_of("tgtd"), pid_of("dnsmasq")), before);
+    assert!(!login(&node).0, "CHAP: without the secret nobody gets in");
+    let script = rig.run("node boot-script web1").await.one()["script"].as_str().unwrap().to_owned();
+    let word = |key: &str| {
+        script
+            .lines()
+            .find_map(|l| l.strip_prefix(key))
+            .unwrap_or_else(|| panic!("{key} in {script}"))
+            .trim()
+            .to_owned()
+    };
+    let (user, secret) = (word("set username "), word("set password "));
+    let with = tries(&format!(
+        "iscsi-inq -i {} iscsi://{user}%{secret}@{}/{}/1",
+        node["initiator"].as_str().unwrap(),
+        node["portal"].as_str().unwrap(),
+        node["iqn"].as_str().unwrap()
+    ));
+    assert!(with.0, "{}", with.1);
+    rig.run("node deprovision web1").await;
+    rig.run("network rm net1").await;
+    drop(keep);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_wrote_is_rolled_back_to_a_tag() {
+    if !inside("whole::what_a_node_wrote_is_rolled_back_to_a_tag") {
+        return;
+    }
+    let rig = Rig::real().await;
+    ground(&rig).await;
+    let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
+    let path = |rig: &Rig| sh(&format!("ls {}/datastore/volumes/*.raw", rig.dir.display())).trim().to_owned();
+    rig.run("tag create web1 clean").await;
+    let first = path(&rig);
+    sh(&format!("printf broken | dd of={first} conv=notrunc status=none"));
+    rig.run("tag rollback web1 clean").await;
+    let second = path(&rig);
+    assert_ne!(first, second, "another generation stands behind the LUN");
+    assert_eq!(std::fs::read(&second).unwrap()[..6], [0xa5; 6]);
+    assert!(login(&node).0, "the same IQN serves it");
+    rig.run("image create deep --from-node web1").await;
+    rig.run("node rebase web1 --image deep --discard").await;
+    rig.run("tag rm web1 clean").await;
+    rig.run("node deprovision web1 --keep-volume").await;
+    rig.run("network rm net1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_that_cannot_work_are_refused_and_leave_nothing() {
+    if !inside("whole::networks_that_cannot_work_are_refused_and_leave_nothing") {
+        return;
+    }
+    let rig = Rig::real().await;
+    sh("ip link add eth2 type veth peer name x2; ip addr add 10.8.0.1/24 dev eth2");
+    for (line, kind) in [
+        ("network create a --interface eth1 --address 10.8.0.1/24", Kind::Conflict),
+        ("network create a --interface eth1 --address 10.8.0.9/16", Kind::Conflict),
+        ("network create a --interface eth9 --address 10.7.0.1/24", Kind::NotFound),
+    ] {
+        let fault = rig.refuse(line).await;
+        assert_eq!(fault.kind, kind, "{line}: {fault}");
+    }
+    sh(&format!(
+        "printf 'import socket,time\\ns=socket.socket();s.setsockopt(1,2,1);s.setsockopt(0,15,1);s.bind((\"10.9.0.1\",3260));s.listen();time.sleep(60)' > {}/squat.py",
+        rig.dir.display()
+    ));
+    let mut squatter = std::process::Command::new("python3").arg(rig.dir.join("squat.py")).spawn().unwrap();
+    for _ in 0..200 {
+        if sh("ss -Hltn | wc -l").trim() != "0" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let fault = rig.refuse("network create net1 --interface eth1 --address 10.9.0.1/24").await;
+    assert!(fault.to_string().contains("3260"), "names the port: {fault}");
+    squatter.kill().unwrap();
+    squatter.wait().unwrap();
+    assert_eq!((pid_of("tgtd"), pid_of("dnsmasq")), (None, None), "nothing is left");
+    assert!(!sh("ip -br addr show eth1").contains("10.9.0.1"));
+    assert!(rig.run("network ls").await.items.is_empty());
+    rig.run("network create net1 --interface eth1 --address 10.9.0.1/24").await;
+    let findings = rig.run("doctor").await;
+    assert!(!findings.items.is_empty());
+    rig.run("network rm net1").await;
+}
