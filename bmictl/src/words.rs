@@ -199,6 +199,7 @@ fn spread(fault: &Fault, color: bool) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
     use bmi::model::Kind;
