@@ -159,7 +159,7 @@ fn a_verb_with_a_format_of_its_own_keeps_it_and_the_answer_has_its_short_form() 
 fn wait_is_the_default_and_the_last_word_counts() {
     let waits = |line: &str| {
         let g = parse_line(line).unwrap().globals;
-        !(g.no_wait && !g.wait)
+        !g.no_wait || g.wait
     };
     assert!(waits("node show web1"));
     assert!(!waits("node show web1 --no-wait"));
