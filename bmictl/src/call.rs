@@ -31,7 +31,7 @@ pub(crate) fn run(globals: &Globals, words: &Words, call: cli::Call) -> Result<u
     if let Some(option) = unfit(globals) {
         return Err(Fault::invalid(format!("{option} does not go with a raw call"))
             .trying("call")
-            .fix("use the command itself, or name the project as context.project_id in the parameters")
+            .fix("use the command itself: `bmictl --help` lists them")
             .into());
     }
     let Some(method) = call.method else { return stream::run(globals, words) };

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi::model::{Fault, Kind};
-use bmi::protocol::{self, ClientFrame, Hello, MAGIC, MAX_FRAME, PROTOCOL, ServerFrame};
+use bmi::protocol::{self, ClientFrame, Hello, MAGIC, MAX_FRAME, NO_REQUEST, PROTOCOL, ServerFrame};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use serde::Deserialize;
 
 use crate::bell::Bell;
 
 /// How long a daemon may take to say hello, or to take a frame.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to look for a reason when the daemon takes nothing more.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// A connection on which both have said hello.
 pub(crate) struct Link {
@@ -99,12 +102,19 @@ impl Link {
         let body = protocol::encode(frame)?;
         let mut bytes = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
         bytes.extend_from_slice(&body);
-        let sent = if descriptors.is_empty() { 0 } else { self.send_first(&bytes, descriptors)? };
-        self.stream.write_all(&bytes[sent..]).map_err(|e| broken(&self.socket, &e))
+        let sent = if descriptors.is_empty() { Ok(0) } else { self.send_first(&bytes, descriptors) };
+        match sent.and_then(|sent| self.stream.write_all(&bytes[sent..])) {
+            Ok(()) => Ok(()),
+            // A daemon that closes the connection says why, if it can.
+            Err(e) => match self.next(Some(Instant::now() + LAST_WORDS), None) {
+                Err(fault) => Err(fault),
+                Ok(_) => Err(broken(&self.socket, &e)),
+            },
+        }
     }
 
     /// As many bytes as one message takes, with the descriptors.
-    fn send_first(&self, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<usize, Fault> {
+    fn send_first(&self, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<usize> {
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         loop {
@@ -112,7 +122,7 @@ impl Link {
                 sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None);
             match sent {
                 Err(Errno::EINTR) => {}
-                other => return other.map_err(|e| broken(&self.socket, &e.into())),
+                other => return other.map_err(io::Error::from),
             }
         }
     }
@@ -120,8 +130,12 @@ impl Link {
     /// The next frame, if it comes before the deadline and before the bell rings.
     pub(crate) fn next(&mut self, until: Option<Instant>, bell: Option<&Bell>) -> Result<Got, Fault> {
         loop {
-            if let Some(frame) = self.whole()? {
-                return Ok(Got::Frame(Box::new(frame)));
+            match self.whole()? {
+                Some(ServerFrame::CallEnd { id: NO_REQUEST, error }) => {
+                    return Err(refused(&self.socket, &error.unwrap_or_default()));
+                }
+                Some(frame) => return Ok(Got::Frame(Box::new(frame))),
+                None => {}
             }
             match self.wait(until, bell)? {
                 Ready::Bytes => {}
@@ -198,6 +212,19 @@ fn no_daemon(socket: &Path, error: &io::Error) -> Fault {
         _ => (Kind::NoDaemon, "see whether bmid runs: `systemctl status bmid`, `journalctl -u bmid -n 50`".to_owned()),
     };
     Fault::new(kind, error.to_string()).trying(format!("talk to bmid at {}", socket.display())).fix(fix)
+}
+
+/// The daemon ends the connection and says why.
+fn refused(socket: &Path, error: &str) -> Fault {
+    #[derive(Deserialize)]
+    struct Told {
+        data: Fault,
+    }
+    let tried = format!("talk to bmid at {}", socket.display());
+    match serde_json::from_str::<Told>(error) {
+        Ok(told) => told.data.trying(tried),
+        Err(_) => Fault::new(Kind::Protocol, "bmid ended the connection").trying(tried).because(error.to_owned()),
+    }
 }
 
 fn broken(socket: &Path, error: &io::Error) -> Fault {

@@ -32,7 +32,6 @@ pub(crate) struct ErrorObject<'a> {
 struct ErrorData<'a> {
     kind: &'static str,
     class: &'static str,
-    retry: bool,
     tried: &'a str,
     why: &'a str,
     fix: &'a str,
@@ -47,7 +46,6 @@ impl<'a> ErrorObject<'a> {
             data: ErrorData {
                 kind: fault.kind.as_str(),
                 class: fault.kind.class().as_str(),
-                retry: fault.kind.retry(),
                 tried: &fault.tried,
                 why: &fault.why,
                 fix: &fault.fix,

@@ -3,7 +3,7 @@
 use bmi::model::Format;
 use bmi::ops::Reply;
 use bmi::ops::image::list::FormatView;
-use bmi::protocol::{Hello, PROTOCOL, ServerFrame};
+use bmi::protocol::{Hello, NO_REQUEST, PROTOCOL, ServerFrame};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -114,6 +114,25 @@ fn a_silent_daemon_ends_with_7_after_the_timeout_and_says_that_it_goes_on() {
     let ran = fake.run(&["tag", "create", "web1", "installed", "--timeout", "0.05"]);
     assert_eq!(ran.code, Some(7), "{}", ran.err);
     assert!(ran.err.contains("it goes on: `bmictl op watch "), "{}", ran.err);
+}
+
+#[test]
+fn a_daemon_that_refuses_the_connection_is_heard() {
+    let told = r#"{"code":1,"message":"x","data":{"kind":"limit","class":"failed","tried":"","why":"too many clients","fix":"wait","causes":[]}}"#;
+    // Before it has read anything, and after it has taken the request.
+    for takes in [false, true] {
+        let fake = Fake::new(move |mut peer| {
+            if takes {
+                peer.submitted();
+            } else {
+                peer.send(&ServerFrame::Hello(Hello::ours()));
+            }
+            peer.send(&ServerFrame::CallEnd { id: NO_REQUEST, error: Some(told.to_owned()) });
+        });
+        let ran = fake.run(&["status"]);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.err.contains("too many clients; wait"), "{}", ran.err);
+    }
 }
 
 #[test]
