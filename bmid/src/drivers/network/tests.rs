@@ -1,1 +1,154 @@
+//! The network driver on real interfaces in namespaces of a test's own, and its simulator through the same suite.
 
+use bmi::model::Kind;
+use bmi::step::NetworkStep;
+
+use super::sim::SimNetwork;
+use super::*;
+use crate::drivers::proving::{Rack, both_ways, fails_at_each, id, sh};
+use crate::drivers::sim::World;
+
+fn steps(network: Id, interface: &str, address: &str, ours: bool) -> (NetworkStep, NetworkStep) {
+    let (interface, address) = (interface.to_owned(), address.parse().unwrap());
+    let put = NetworkStep::PutAddress(PutAddress { network, interface: interface.clone(), address, ours });
+    let take = NetworkStep::DropAddress(DropAddress { network, interface, address, ours });
+    (put, take)
+}
+
+fn scope(network: Id, interface: &str) -> Scope {
+    Scope::Network { network, interface: interface.to_owned() }
+}
+
+fn suite(driver: &impl Driver<Step = NetworkStep>, interface: &str) {
+    let network = id();
+    let (put, take) = steps(network, interface, "10.9.0.1/24", true);
+    let there = Seen::Address("10.9.0.1/24".parse().unwrap());
+    let scope = scope(network, interface);
+    both_ways(driver, &scope, &put, &take, &|seen| seen.contains(&there));
+
+    apply(driver, &put).unwrap();
+    let (not_ours, leave) = steps(network, interface, "10.9.0.1/24", false);
+    assert!(!apply(driver, &not_ours).unwrap());
+    apply(driver, &leave).unwrap();
+    let Fact::Interfaces(all) = driver.look(&Look::Interfaces).unwrap().unwrap() else { panic!() };
+    let at = all.iter().find(|i| i.name == interface).unwrap();
+    assert_eq!(at.addresses, ["10.9.0.1/24".parse().unwrap()], "what is not ours stays");
+    assert!(at.up && at.carrier && !at.loopback && at.mtu == 1500, "{at:?}");
+    assert!(all.iter().any(|i| i.name == "lo" && i.loopback));
+
+    let refused = |interface: &str, address: &str| apply(driver, &steps(id(), interface, address, true).0).unwrap_err();
+    assert_eq!(refused("nowhere", "10.8.0.1/24").kind, Kind::NotFound);
+    let other = refused("eth5", "10.9.0.1/24");
+    assert!(other.kind == Kind::Conflict && other.why.contains(interface), "{other}");
+    assert_eq!(refused(interface, "10.9.0.1/16").kind, Kind::Conflict, "another prefix length");
+    let gone = steps(id(), "nowhere", "10.8.0.1/24", true).1;
+    assert!(!apply(driver, &gone).unwrap(), "an interface that is gone has no address of ours");
+    apply(driver, &take).unwrap();
+}
+
+fn apply(driver: &impl Driver<Step = NetworkStep>, step: &NetworkStep) -> Result<bool, DriverError> {
+    driver.apply(step, &StepCx::PLAIN).map(|d| d.changed)
+}
+
+#[test]
+fn the_simulator_passes_the_same_suite_and_fails_where_the_script_says() {
+    let dir = tempfile::tempdir().unwrap();
+    suite(&SimNetwork::new(World::open(dir.path()).unwrap()), "eth1");
+    let network = id();
+    let (put, take) = steps(network, "eth1", "10.9.0.1/24", true);
+    let there = Seen::Address("10.9.0.1/24".parse().unwrap());
+    let names = [(&put, "network.put_address"), (&take, "network.drop_address")];
+    fails_at_each(&SimNetwork::new, &scope(network, "eth1"), &[], names, &|seen| seen.contains(&there));
+}
+
+#[test]
+fn addresses_come_and_go_on_a_real_interface() {
+    let rack = Rack::new();
+    rack.engine(|| {
+        sh("ip link add eth5 type veth peer name eth6; ip link set eth5 up");
+        suite(&Netlink::new(), "v0");
+    });
+}
+
+#[test]
+fn an_interface_that_is_down_is_brought_up_and_has_the_private_address_at_once() {
+    let rack = Rack::new();
+    rack.engine(|| {
+        sh("ip link set v0 down");
+        let network = id();
+        let (put, take) = steps(network, "v0", "10.9.0.1/24", true);
+        assert!(apply(&Netlink, &put).unwrap());
+        let private = private(network);
+        let out = std::process::Command::new("ip").args(["-6", "-o", "addr", "show", "dev", "v0"]).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let line = text.lines().find(|l| l.contains(&private.to_string())).expect("the private address");
+        assert!(line.contains("/64") && line.contains("nodad") && !line.contains("tentative"), "{line}");
+        // Down and up again, the kernel has dropped it: that is not what the step brought about.
+        sh("ip link set v0 down; ip link set v0 up");
+        assert_eq!(Netlink.observe(&scope(network, "v0")).unwrap(), vec![]);
+        assert!(apply(&Netlink, &put).unwrap());
+        assert_eq!(Netlink.observe(&scope(network, "v0")).unwrap(), [Seen::Address("10.9.0.1/24".parse().unwrap())]);
+        apply(&Netlink, &take).unwrap();
+        let left = Netlink::look(&Netlink, &Look::Interfaces).unwrap().unwrap();
+        let Fact::Interfaces(left) = left else { panic!() };
+        assert!(left.iter().all(|i| i.name != "v0" || i.addresses.is_empty()));
+    });
+}
+
+#[test]
+fn an_operators_addresses_on_the_interface_stay() {
+    let rack = Rack::new();
+    rack.engine(|| {
+        let (put, take) = steps(id(), "v0", "10.9.0.1/24", true);
+        apply(&Netlink, &put).unwrap();
+        // Of the same subnet and later: the kernel would take it off with ours. One with a label, one of another subnet.
+        sh("ip addr add 10.9.0.2/24 dev v0; ip addr add 10.9.0.3/24 dev v0 label v0:x; ip addr add 10.8.0.1/24 dev v0");
+        assert!(apply(&Netlink, &take).unwrap());
+        let Fact::Interfaces(all) = Netlink.look(&Look::Interfaces).unwrap().unwrap() else { panic!() };
+        let mut left: Vec<String> =
+            all.iter().find(|i| i.name == "v0").unwrap().addresses.iter().map(ToString::to_string).collect();
+        left.sort();
+        assert_eq!(left, ["10.8.0.1/24", "10.9.0.2/24", "10.9.0.3/24"]);
+    });
+}
+
+#[test]
+fn without_ipv6_there_is_no_private_address_and_the_doctor_says_what_it_costs() {
+    let rack = Rack::new();
+    rack.engine(|| {
+        std::fs::write("/proc/sys/net/ipv6/conf/v0/disable_ipv6", "1").unwrap();
+        let network = id();
+        let (put, _) = steps(network, "v0", "10.9.0.1/24", true);
+        assert!(apply(&Netlink, &put).unwrap());
+        assert!(!apply(&Netlink, &put).unwrap());
+        assert_eq!(Netlink.observe(&scope(network, "v0")).unwrap().len(), 1);
+        assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "IPv6 is off".to_owned())]);
+    });
+}
+
+/// Severities with the beginnings of what was found.
+fn doctor(network: Id, interface: &str, address: &str) -> Vec<(Severity, String)> {
+    let look = Look::Doctor { networks: vec![(network, interface.to_owned(), address.to_owned())] };
+    let Fact::Findings(found) = Netlink.look(&look).unwrap().unwrap() else { panic!() };
+    found.into_iter().map(|f| (f.severity, f.found.chars().take(11).collect())).collect()
+}
+
+#[test]
+fn the_doctor_sees_what_is_wrong_with_an_interface() {
+    let rack = Rack::new();
+    rack.engine(|| {
+        let network = id();
+        let error = |text: &str| (Severity::Error, text.to_owned());
+        assert_eq!(doctor(network, "nowhere", "10.9.0.1/24"), [error("this host h")]);
+        assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [error("the engine'")]);
+        apply(&Netlink, &steps(network, "v0", "10.9.0.1/24", true).0).unwrap();
+        assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Ok, "up, MTU 150".to_owned())]);
+        sh("ip link set v0 mtu 1400");
+        assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "its MTU is ".to_owned())]);
+        sh("ip link set v0 mtu 1500 down");
+        assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [error("it is down")]);
+        sh("ip link set v0 up");
+        rack.machine(|| sh("ip link set v1 down"));
+        assert!(doctor(network, "v0", "10.9.0.1/24").contains(&error("no carrier")));
+    });
+}

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bmi::model::{Id, Kind};
+use bmi::step::target::fill_address;
 use bmi::step::{Fact, Finding, Health, Look, Scope, Seen, Severity, StartWorker, StopWorker, WorkerKind, WorkerStep};
 use rustix::process::Signal;
 
@@ -165,6 +166,11 @@ impl Workers {
         if s.kind == WorkerKind::Dnsmasq && !self.conf(s.network).exists() {
             let why = "the network's boot service is not laid out";
             return Err(DriverError::new(Kind::Conflict, tried(), why).fix("bring the network up: bmictl reconcile"));
+        }
+        if s.kind == WorkerKind::Tgtd && probe::port_is_taken(fill_address(s.slot), s.port) {
+            // It would live on without any portal.
+            let why = format!("TCP port {} is taken by another program", s.port);
+            return Err(DriverError::new(Kind::Conflict, tried(), why).fix(free_port(s.port)));
         }
         let conf = self.conf_text(s.network);
         match self.inner.manager {
@@ -325,6 +331,22 @@ impl Workers {
     }
 }
 
+/// How to get a port back.
+fn free_port(port: u16) -> String {
+    format!("see who holds it: ss -ltnp 'sport = :{port}'; Debian's own tgt.service does: systemctl disable --now tgt")
+}
+
+/// Whether somebody has the port of iSCSI on all addresses, and so on every network's.
+fn iscsi_port() -> Finding {
+    // An address that no tgtd of ours has.
+    let taken = probe::port_is_taken(fill_address(u16::MAX), 3260);
+    let (severity, found, fix) = match taken {
+        true => (Severity::Error, "taken on all addresses by another program: no tgtd can start", free_port(3260)),
+        false => (Severity::Ok, "free", String::new()),
+    };
+    Finding { check: "TCP port 3260".to_owned(), severity, found: found.to_owned(), fix }
+}
+
 /// Which Debian package brings a program.
 fn package(program: &str) -> &'static str {
     match program {
@@ -385,7 +407,7 @@ impl Driver for Workers {
                     let (severity, found, fix) = finding(name);
                     Finding { check: format!("program {name}"), severity, found, fix }
                 };
-                Some(Ok(Fact::Findings(needed.iter().map(named).collect())))
+                Some(Ok(Fact::Findings(needed.iter().map(named).chain([iscsi_port()]).collect())))
             }
             _ => None,
         }

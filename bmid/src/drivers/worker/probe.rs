@@ -2,6 +2,7 @@
 //! arguments and environment name the network's files.
 
 use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -68,6 +69,11 @@ fn identity(paths: &Paths, network: Id, kind: WorkerKind) -> impl Fn(&Path) -> b
 
 fn pid_in(file: &Path) -> Option<u32> {
     host::read(file).ok()??.trim().parse().ok()
+}
+
+/// Whether somebody else listens there, or on all addresses.
+pub(super) fn port_is_taken(address: Ipv4Addr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
 }
 
 /// Who listens on the management socket, as the kernel knows it.
