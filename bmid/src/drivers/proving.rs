@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use bmi::model::{Id, Sealed};
@@ -102,6 +102,8 @@ impl Rack {
             sh(&format!("ip link set v1 netns {there}"));
         });
         rack.machine(|| sh("ip link set lo up; ip link set v1 up"));
+        // The kernel tells of a carrier a moment after both ends are up.
+        until(|| rack.engine(|| shown("ip -o link show dev v0").contains("LOWER_UP")));
         rack
     }
 
@@ -142,6 +144,23 @@ pub(crate) fn sh(commands: &str) {
     assert!(out.status.success(), "{commands}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
+/// What a shell command writes.
+pub(crate) fn shown(command: &str) -> String {
+    let out = Command::new("sh").args(["-ec", command]).output().expect("sh");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Waits until it is so; gives up, failing, after a time that only a defect needs.
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("it never came to be so");
+}
+
 /// A process that ends with the test.
 pub(crate) struct Running(pub(crate) Child);
 
@@ -154,10 +173,12 @@ impl Drop for Running {
 
 /// Starts dnsmasq with a configuration and waits for its pid file.
 pub(crate) fn dnsmasq(conf: &Path, pid_file: &Path) -> Running {
-    let mut running = Running(Command::new("dnsmasq").arg("-k").arg("-C").arg(conf).spawn().expect("dnsmasq"));
-    while !pid_file.exists() {
+    let mut command = Command::new("dnsmasq");
+    command.arg("-k").arg("-C").arg(conf).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut running = Running(command.spawn().expect("dnsmasq"));
+    until(|| {
         assert!(running.0.try_wait().expect("wait").is_none(), "dnsmasq ended");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+        pid_file.exists()
+    });
     running
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bmi::step::{Finding, Severity, Step};
@@ -59,12 +60,13 @@ impl Served {
             sh("ip addr replace 10.9.0.200/24 dev v1");
             let socket = UdpSocket::bind("10.9.0.200:68").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-            for xid in 0..20 {
+            for xid in xids(20) {
                 let question = client(REQUEST, xid, MAC.parse().unwrap(), "10.9.0.200".parse().unwrap(), options);
                 socket.send_to(&question, "10.9.0.1:4011").unwrap();
-                if let Some(a) = receive(&socket) {
-                    assert_eq!(a.kind, ACK);
-                    return a.file;
+                while let Some(a) = receive(&socket) {
+                    if (a.kind, a.xid) == (ACK, xid) {
+                        return a.file;
+                    }
                 }
             }
             panic!("no answer to {options:?}");
@@ -78,9 +80,8 @@ impl Served {
             let socket = doctor::open("v1", Ipv4Addr::UNSPECIFIED, 68, true).unwrap();
             socket.set_broadcast(true).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-            for round in 0..20u32 {
+            for first in xids(20) {
                 let mut answers = BTreeMap::new();
-                let first = round * 100;
                 for (xid, (mac, options)) in (first..).zip(questions) {
                     let question = client(DISCOVER, xid, mac.parse().unwrap(), Ipv4Addr::UNSPECIFIED, options);
                     socket.send_to(&question, (Ipv4Addr::BROADCAST, 67)).unwrap();
@@ -110,13 +111,15 @@ impl Served {
             let socket = doctor::open("v1", Ipv4Addr::UNSPECIFIED, 68, true).unwrap();
             socket.set_broadcast(true).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-            for xid in 0..20 {
+            for xid in xids(20) {
                 let (server, wanted) = ([10, 9, 0, 1], address.octets());
                 let options: Options = &[(50, &wanted), (54, &server)];
                 let question = client(REQUEST, xid, mac.parse().unwrap(), Ipv4Addr::UNSPECIFIED, options);
                 socket.send_to(&question, (Ipv4Addr::BROADCAST, 67)).unwrap();
-                if receive(&socket).is_some_and(|a| a.kind == ACK && a.address == address) {
-                    return;
+                while let Some(a) = receive(&socket) {
+                    if (a.kind, a.xid, a.address) == (ACK, xid, address) {
+                        return;
+                    }
                 }
             }
             panic!("{mac} does not get {address}");
@@ -148,6 +151,12 @@ impl Served {
             }
         })
     }
+}
+
+/// Numbers for questions, a hundred apart. None comes twice: an answer may be late.
+fn xids(n: usize) -> impl Iterator<Item = u32> {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    std::iter::repeat_with(|| LAST.fetch_add(100, Ordering::Relaxed)).take(n)
 }
 
 fn receive(socket: &UdpSocket) -> Option<Answer> {
