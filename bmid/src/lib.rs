@@ -3,6 +3,7 @@
 //! Rooms and who may use whom: `store` and `drivers` know only the crate `bmi`; `run` is the only place that knows both;
 //! `listen` knows `run`; `daemon` starts everything in order.
 
+pub mod daemon;
 pub mod drivers;
 pub mod listen;
 pub mod run;

@@ -14,13 +14,13 @@ use bmi::protocol::{Call, ClientFrame, Ended, Envelope, Hello, ServerFrame, Subm
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 /// A connection.
-pub struct Client {
+pub(crate) struct Client {
     /// The socket itself.
-    pub stream: UnixStream,
+    pub(crate) stream: UnixStream,
 }
 
 /// A frame with its length in front.
-pub fn framed(frame: &ClientFrame) -> Vec<u8> {
+pub(crate) fn framed(frame: &ClientFrame) -> Vec<u8> {
     let body = encode(frame).expect("fits");
     let mut bytes = u32::try_from(body.len()).expect("fits").to_be_bytes().to_vec();
     bytes.extend(body);
@@ -28,31 +28,31 @@ pub fn framed(frame: &ClientFrame) -> Vec<u8> {
 }
 
 /// A request whose name says what the fake service does.
-pub fn ask(id: u64, what: &str) -> ClientFrame {
+pub(crate) fn ask(id: u64, what: &str) -> ClientFrame {
     ask_with(id, what, Envelope::default())
 }
 
 /// The same with an envelope.
-pub fn ask_with(id: u64, what: &str, envelope: Envelope) -> ClientFrame {
+pub(crate) fn ask_with(id: u64, what: &str, envelope: Envelope) -> ClientFrame {
     let request = Request::DatastoreRm(DatastoreRm { datastore: what.parse().expect("a name") });
     ClientFrame::Submit(Submit { id, envelope, request })
 }
 
 /// A raw call.
-pub fn call(id: u64, method: &str, params: &str) -> ClientFrame {
+pub(crate) fn call(id: u64, method: &str, params: &str) -> ClientFrame {
     ClientFrame::Call(Call { id, method: method.into(), params: params.into(), op_id: None })
 }
 
 impl Client {
     /// Connected, nothing said.
-    pub fn silent(path: &Path) -> Client {
+    pub(crate) fn silent(path: &Path) -> Client {
         let stream = UnixStream::connect(path).expect("somebody listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
         Client { stream }
     }
 
     /// Connected and greeted.
-    pub fn new(path: &Path) -> Client {
+    pub(crate) fn new(path: &Path) -> Client {
         let mut client = Client::silent(path);
         client.send(&ClientFrame::Hello(Hello::ours()));
         assert_eq!(client.next(), Some(ServerFrame::Hello(Hello::ours())));
@@ -60,17 +60,17 @@ impl Client {
     }
 
     /// Sends a frame.
-    pub fn send(&mut self, frame: &ClientFrame) {
+    pub(crate) fn send(&mut self, frame: &ClientFrame) {
         self.stream.write_all(&framed(frame)).expect("sent");
     }
 
     /// Sends bytes; a connection closed meanwhile is no failure of the test.
-    pub fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
     /// Sends a frame with descriptors, by one sendmsg.
-    pub fn send_with(&self, frame: &ClientFrame, fds: &[RawFd]) {
+    pub(crate) fn send_with(&self, frame: &ClientFrame, fds: &[RawFd]) {
         let bytes = framed(frame);
         let rights = [ControlMessage::ScmRights(fds)];
         let n = sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, MsgFlags::empty(), None);
@@ -78,7 +78,7 @@ impl Client {
     }
 
     /// The next frame; none if the connection was closed.
-    pub fn next(&mut self) -> Option<ServerFrame> {
+    pub(crate) fn next(&mut self) -> Option<ServerFrame> {
         let mut length = [0; 4];
         match self.stream.read_exact(&mut length) {
             Ok(()) => {}
@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// The answer of request `id`: the texts of its items, and its end. No other frames may come.
-    pub fn answer(&mut self, id: u64) -> (Vec<String>, Result<Ended, Fault>) {
+    pub(crate) fn answer(&mut self, id: u64) -> (Vec<String>, Result<Ended, Fault>) {
         let mut items = Vec::new();
         loop {
             match self.next() {
@@ -103,13 +103,13 @@ impl Client {
     }
 
     /// Asks and reads the answer.
-    pub fn get(&mut self, id: u64, what: &str) -> (Vec<String>, Result<Ended, Fault>) {
+    pub(crate) fn get(&mut self, id: u64, what: &str) -> (Vec<String>, Result<Ended, Fault>) {
         self.send(&ask(id, what));
         self.answer(id)
     }
 
     /// The answer of raw call `id`: its items and its error.
-    pub fn called(&mut self, id: u64) -> (Vec<String>, Option<Fault>) {
+    pub(crate) fn called(&mut self, id: u64) -> (Vec<String>, Option<Fault>) {
         let mut items = Vec::new();
         loop {
             match self.next() {
@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// The daemon says why it closes the connection, and closes it. Answers that came before are skipped.
-    pub fn closed(&mut self) -> Fault {
+    pub(crate) fn closed(&mut self) -> Fault {
         let mut why = None;
         while let Some(frame) = self.next() {
             assert!(why.is_none(), "a frame behind the last word: {frame:?}");
@@ -136,13 +136,13 @@ impl Client {
 }
 
 /// A call's error as the fault it was.
-pub fn fault(error: &str) -> Fault {
+pub(crate) fn fault(error: &str) -> Fault {
     let json: serde_json::Value = serde_json::from_str(error).expect("JSON");
     serde_json::from_value(json["data"].clone()).expect("a fault")
 }
 
 /// A file with `text` in it.
-pub fn file(text: &str) -> File {
+pub(crate) fn file(text: &str) -> File {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(text.as_bytes()).expect("written");
     file

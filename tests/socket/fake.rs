@@ -17,30 +17,30 @@ use bmid::run::{Cancel, Out, Submission};
 
 /// What the service was asked and how far it came.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Who asked, in order.
-    pub callers: Mutex<Vec<Caller>>,
+    pub(crate) callers: Mutex<Vec<Caller>>,
     /// Requests taken in.
-    pub begun: AtomicUsize,
+    pub(crate) begun: AtomicUsize,
     /// Requests that came to their own end.
-    pub ended: AtomicUsize,
+    pub(crate) ended: AtomicUsize,
     /// Requests that were cancelled.
-    pub cancelled: AtomicUsize,
+    pub(crate) cancelled: AtomicUsize,
     /// Items sent by `flood`s.
-    pub items: AtomicUsize,
+    pub(crate) items: AtomicUsize,
     /// `hold`s wait for this switch.
-    pub release: Cancel,
+    pub(crate) release: Cancel,
 }
 
 struct Fake(Arc<Seen>);
 
 /// An answer's item: anything with a text in it.
-pub fn item(text: impl Into<String>) -> Reply {
+pub(crate) fn item(text: impl Into<String>) -> Reply {
     Reply::DatastoreRm(Gone { id: None, name: text.into() })
 }
 
 /// The text of an item made by [`item`].
-pub fn text(reply: &Reply) -> &str {
+pub(crate) fn text(reply: &Reply) -> &str {
     match reply {
         Reply::DatastoreRm(gone) => &gone.name,
         other => panic!("not of the fake service: {other:?}"),
@@ -113,24 +113,24 @@ fn contents(mut file: &File) -> String {
 }
 
 /// The listening room, running. Dropped, it stops and its folder goes.
-pub struct House {
+pub(crate) struct House {
     /// Where it listens.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What the service saw.
-    pub seen: Arc<Seen>,
+    pub(crate) seen: Arc<Seen>,
     /// Turned, it stops.
-    pub stop: Cancel,
+    pub(crate) stop: Cancel,
     thread: Option<JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
 
 /// Limits as shipped.
-pub fn house() -> House {
+pub(crate) fn house() -> House {
     house_with(Limits::default())
 }
 
 /// With limits small enough for a test.
-pub fn house_with(limits: Limits) -> House {
+pub(crate) fn house_with(limits: Limits) -> House {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("bmid.sock");
     let (listener, made) = make(&path, None).expect("a socket");
@@ -148,7 +148,7 @@ pub fn house_with(limits: Limits) -> House {
 
 impl House {
     /// Stops it and waits until it is gone.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the listening room did not panic");
@@ -156,7 +156,7 @@ impl House {
     }
 
     /// Waits until `true`; fails after 20 s.
-    pub fn wait(&self, what: &str, f: impl Fn(&Seen) -> bool) {
+    pub(crate) fn wait(&self, what: &str, f: impl Fn(&Seen) -> bool) {
         for _ in 0..2000 {
             if f(&self.seen) {
                 return;
@@ -178,7 +178,7 @@ impl Drop for House {
 }
 
 /// How often each text came.
-pub fn counted(texts: impl IntoIterator<Item = String>) -> HashMap<String, usize> {
+pub(crate) fn counted(texts: impl IntoIterator<Item = String>) -> HashMap<String, usize> {
     texts.into_iter().fold(HashMap::new(), |mut all, t| {
         *all.entry(t).or_default() += 1;
         all

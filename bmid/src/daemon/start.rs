@@ -1,0 +1,276 @@
+//! The order of starting, on one screen, and of stopping.
+//!
+//! Nothing here repairs or decides: a part that cannot start says what is wrong and what to do.
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bmi::model::{Fault, Kind, Target, Time, ViewExt};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::mpsc;
+
+use super::args::Args;
+use super::config::{Config, DEFAULT_FILE, Workers};
+use super::keyring::{self, Keyring};
+use super::manager::{self, Asked};
+use super::{Failure, log};
+use crate::drivers::{DriverSet, Paths, Unseal, worker};
+use crate::listen::{self, Limits, Made};
+use crate::run::{self, Cancel, Engine};
+use crate::store::{Opened, Options, Store};
+
+/// How long opening the state may take: a large one is read through once.
+const OPENING: Duration = Duration::from_secs(300);
+/// After so long a stop is no longer waited for: what hangs goes on after the next start.
+const STOPPING: Duration = Duration::from_secs(7);
+/// Calls that block, at once.
+const BLOCKING: usize = 64;
+
+/// Starts, serves, stops.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = load(args)?;
+    if args.check_config {
+        print!("{}", config.shown());
+        return Ok(());
+    }
+    if args.check {
+        return check(&config);
+    }
+    let log = log::start(&config.log)?;
+    let passed = listen::inherited()?;
+    let asked = manager::signals()?;
+    raise_descriptor_limit();
+    manager::starting("opening the state", OPENING);
+    let opened = open(&config)?;
+    let parts = parts(&config, args, &opened)?;
+    let runtime = runtime()?;
+    let _entered = runtime.enter();
+    let engine = Engine::start(parts)?;
+    let (listener, made) = door(&config, passed)?;
+    let running = Running { args: args.clone(), config, log, asked, engine, made };
+    let served = runtime.block_on(running.serve(listener));
+    drop(_entered);
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    drop(opened);
+    served.map_err(Failure::from)
+}
+
+fn load(args: &Args) -> Result<Config, Failure> {
+    Config::load(args, &|name| std::env::var(name).ok(), Path::new(DEFAULT_FILE))
+        .map_err(|fault| Failure { fault, code: 2 })
+}
+
+/// The state folder: its lock, its store.
+fn open(config: &Config) -> Result<Opened, Fault> {
+    let mut random = [0; 16];
+    keyring::fill(&mut random);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let options = Options {
+        cache_bytes: config.cache_mib << 20,
+        engine_name: config.engine_name.clone(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        now: Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
+        random,
+        on_failed: Box::new(|fault| {
+            // What is in memory may be more than what is on disk: nothing further may be served from it.
+            tracing::error!("the store has failed, bmid ends for its manager to start it again: {fault}");
+            std::process::exit(1);
+        }),
+    };
+    let opened = Store::open(&config.state_dir, options)?;
+    for aside in &opened.aside {
+        tracing::warn!(
+            "a store that did not open stands aside at {}: restore the newest dump with `bmictl state restore`, then \
+             remove it",
+            aside.display()
+        );
+    }
+    Ok(opened)
+}
+
+/// What the engine is made of.
+fn parts(config: &Config, args: &Args, opened: &Opened) -> Result<run::Config, Fault> {
+    let key = Arc::new(Keyring::open(&config.state_dir, !holds_secrets(&opened.store)?)?);
+    make_folder(&config.run_dir)?;
+    let paths = Paths { state: config.state_dir.clone(), run: config.run_dir.clone() };
+    let unseal: Arc<dyn Unseal> = Arc::clone(&key) as _;
+    let drivers = match &args.sim {
+        Some(world) => {
+            let world = world.clone().unwrap_or_else(|| config.state_dir.join("sim"));
+            tracing::warn!("everything outside is simulated in {}: no machine can boot", world.display());
+            DriverSet::sim(&world, unseal)?
+        }
+        None => DriverSet::real(&paths, unseal, workers(config)),
+    };
+    // A fresh store beside one that did not open waits for a dump, which goes into an empty one only.
+    let waits_for_dump = opened.fresh && !opened.aside.is_empty();
+    Ok(run::Config {
+        store: opened.store.clone(),
+        drivers: Arc::new(drivers),
+        defaults: config.defaults(),
+        seal: Box::new(move |secret| key.seal(secret)),
+        reconcile_every: config.reconcile_every,
+        default_datastore: config.default_datastore.clone().filter(|_| !waits_for_dump),
+    })
+}
+
+fn holds_secrets(store: &Store) -> Result<bool, Fault> {
+    let in_rows = store.read(|view| Ok(view.live::<Target>()?.iter().any(|t| t.chap.is_some())))?;
+    Ok(in_rows || !store.intents()?.is_empty())
+}
+
+fn workers(config: &Config) -> worker::Manager {
+    match config.workers {
+        Workers::Auto => worker::Manager::auto(&config.run_dir),
+        Workers::Systemd => worker::Manager::Systemd,
+        Workers::Detached => worker::Manager::Detached,
+    }
+}
+
+fn make_folder(run: &PathBuf) -> Result<(), Fault> {
+    if run.is_dir() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(run);
+    // Whatever the umask is: the socket is in it, and its own mode says who may connect.
+    made.and_then(|()| std::fs::set_permissions(run, Permissions::from_mode(0o755))).map_err(|e| {
+        Fault::new(Kind::Unavailable, e.to_string())
+            .trying(format!("make the run folder {}", run.display()))
+            .fix("run bmid as root, or give it another one with --run-dir")
+    })
+}
+
+/// Two threads are enough for what waits; what blocks has threads of its own, which go when they are idle.
+fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING)
+        .thread_name("bmid")
+        .enable_all()
+        .build()
+        .map_err(|e| Fault::new(Kind::Outside, e.to_string()).trying("start bmid's threads"))
+}
+
+/// The socket that systemd passed, else one of our own.
+fn door(config: &Config, passed: Option<UnixListener>) -> Result<(UnixListener, Option<Made>), Fault> {
+    match passed {
+        Some(listener) => Ok((listener, None)),
+        None => listen::make(&config.socket, config.socket_group.as_deref()).map(|(l, made)| (l, Some(made))),
+    }
+}
+
+/// Thousands of clients, and files of their own for each import: more than the usual 1,024.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard));
+    if let Err(e) = raised {
+        tracing::debug!("the limit of open files stays as it is: {e}");
+    }
+}
+
+/// A bmid that serves.
+struct Running {
+    args: Args,
+    config: Config,
+    log: log::Handle,
+    asked: mpsc::Receiver<Asked>,
+    engine: Arc<Engine>,
+    made: Option<Made>,
+}
+
+impl Running {
+    async fn serve(mut self, listener: UnixListener) -> Result<(), Fault> {
+        let stop = Cancel::default();
+        let service = Arc::clone(&self.engine);
+        let mut serving = tokio::spawn(listen::serve(listener, service, Limits::default(), stop.clone()));
+        tokio::spawn(manager::watchdog());
+        let status = format!("listening on {}", self.config.socket.display());
+        manager::ready(&status);
+        tracing::info!(release = env!("CARGO_PKG_VERSION"), "{status}");
+        let ended = loop {
+            tokio::select! {
+                asked = self.asked.recv() => match asked {
+                    Some(Asked::Reload) => {
+                        manager::reloading();
+                        self.reload();
+                        manager::ready(&status);
+                    }
+                    Some(Asked::Stop) | None => break Ok(()),
+                },
+                ended = &mut serving => {
+                    let why = match ended {
+                        Ok(Err(e)) => e.to_string(),
+                        Ok(Ok(())) => "it ended by itself".to_owned(),
+                        Err(e) => e.to_string(),
+                    };
+                    break Err(Fault::internal(why).trying(format!("listen on {}", self.config.socket.display())));
+                }
+            }
+        };
+        manager::stopping();
+        tracing::info!("stopping");
+        give_up_after(STOPPING);
+        stop.cancel();
+        self.engine.stop().await;
+        if !serving.is_finished() {
+            // Its own time to drain has long begun; a panic in it was said where it happened.
+            let _ = serving.await;
+        }
+        drop(self.made);
+        ended
+    }
+
+    /// Takes over what can be taken over, and says what cannot. A configuration with a mistake changes nothing.
+    fn reload(&mut self) {
+        let new = match load(&self.args) {
+            Ok(new) => new,
+            Err(Failure { fault, .. }) => return tracing::error!("the old configuration stays: {fault}"),
+        };
+        if let Err(fault) = self.log.change(&new.log) {
+            tracing::error!("{fault}");
+        }
+        self.engine.set_reconcile_every(new.reconcile_every);
+        let waiting = self.config.needs_restart(&new);
+        if !waiting.is_empty() {
+            tracing::warn!("restart bmid for the new {}; nodes keep their disks", waiting.join(", "));
+        }
+        tracing::info!("configuration read again");
+    }
+}
+
+/// A call that hangs must not hold the stop up: what it was part of goes on after the next start.
+fn give_up_after(longest: Duration) {
+    let waiting = std::thread::Builder::new().name("stop".to_owned()).stack_size(64 << 10).spawn(move || {
+        std::thread::sleep(longest);
+        tracing::warn!("something hangs; bmid ends without it");
+        std::process::exit(0);
+    });
+    if let Err(e) = waiting {
+        tracing::debug!("nobody watches over the stop: {e}");
+    }
+}
+
+/// `bmid --check`.
+fn check(config: &Config) -> Result<(), Failure> {
+    let dir = &config.state_dir;
+    let tried = || format!("check the state in {}", dir.display());
+    if !dir.join("db").exists() {
+        let fault = Fault::new(Kind::NotFound, "there is no state there").trying(tried());
+        return Err(fault.fix("give the folder with --state-dir").into());
+    }
+    let opened = open(config).map_err(|f| f.trying(tried()))?;
+    let problems = opened.store.check()?;
+    for problem in &problems {
+        println!("{problem}");
+    }
+    if problems.is_empty() {
+        println!("the state in {} is whole", dir.display());
+        return Ok(());
+    }
+    let why = format!("{} problems in {}", problems.len(), dir.display());
+    Err(Fault::new(Kind::Corrupt, why).fix("restore the newest dump, or look at each record named above").into())
+}
