@@ -12,6 +12,9 @@ use super::hub::{End, Live};
 use super::{Engine, drive, journal, random};
 use crate::store::Tx;
 
+/// The method name under which repairs claim, and so the beginning of a refusal because of one.
+pub(super) const REPAIR: &str = "reconcile";
+
 /// What a plan came to.
 enum Begun {
     /// Everything is written: there were no steps.
@@ -34,11 +37,7 @@ impl Engine {
             let plan = self.store.read(|view| self.plan(view, &call, id, &facts))?;
             return Ok(Ended { op_id: None, changed: plan.changes_anything(), running: false });
         }
-        let begun = self.write(|tx| self.begin(tx, &call, id, encoded, &facts)).await;
-        if begun.is_err() {
-            self.claims.release(id);
-        }
-        match begun? {
+        match self.begin_when_free(&call, id, &encoded, &facts).await? {
             Begun::Whole(items, event, changed) => {
                 self.claims.release(id);
                 self.hub.event(event);
@@ -52,6 +51,21 @@ impl Engine {
                 self.tasks.spawn(drive::drive(Arc::clone(self), Arc::clone(&live), parts, facts));
                 self.wait(&live, &call, &cancel).await
             }
+        }
+    }
+
+    /// Begins. A repair holds its object for moments only, so it is waited for; an operation in the way is a refusal.
+    async fn begin_when_free(&self, call: &Submission, id: Id, encoded: &[u8], facts: &Facts) -> Result<Begun, Fault> {
+        let mut tries = 100;
+        loop {
+            let begun = self.write(|tx| self.begin(tx, call, id, encoded.to_vec(), facts)).await;
+            let Err(fault) = begun else { return begun };
+            self.claims.release(id);
+            tries -= 1;
+            if tries == 0 || fault.kind != Kind::Busy || !fault.why.starts_with(REPAIR) {
+                return Err(fault);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -174,7 +188,11 @@ impl Engine {
         if call.envelope.no_wait {
             return Ok(Ended { op_id: Some(id), changed: true, running: true });
         }
-        match wait_end(live, call, cancel).await {
+        let waited = tokio::select! {
+            waited = wait_end(live, call, cancel) => waited,
+            () = self.stopping.cancelled() => return Err(stops(id)),
+        };
+        match waited {
             Waited::End(end) => {
                 send(call, end.items.to_vec()).await;
                 end.result.map(|changed| Ended { op_id: Some(id), changed, running: false })
@@ -186,6 +204,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn stops(id: Id) -> Fault {
+    Fault::new(Kind::Unavailable, "bmid stops; the operation goes on after its next start").fix(format!("`bmictl op watch {id}` waits for it then"))
 }
 
 /// The same operation id with another request is refused; the difference itself is not shown, it may be secret.

@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bmi::model::{Fault, Id, Sealed, Time};
+use bmi::model::{Fault, Id, Kind, Sealed, Time};
 use bmi::ops::{Answering, Asking, Defaults, Effect, Facts};
 use bmi::protocol::Ended;
 use bmi::rules::rights;
@@ -74,6 +74,9 @@ impl Engine {
 
     async fn serve(self: &Arc<Engine>, mut call: Submission, cancel: Cancel) -> Result<Ended, Fault> {
         call.caller = rights::acting(call.caller, call.envelope.project.take())?;
+        if self.is_stopping() {
+            return Err(Fault::new(Kind::Unavailable, "bmid stops").fix("ask again when it runs again"));
+        }
         let sheet = call.request.sheet();
         rights::judge(&call.caller, sheet.right, &sheet.command())?;
         match sheet.effect {

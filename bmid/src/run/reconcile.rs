@@ -13,6 +13,7 @@ use bmi::step::{Lane, Scope, Seen, Step, WorkerKind};
 use futures_util::future::join_all;
 
 use super::Engine;
+use super::change::REPAIR;
 use super::lanes::Returned;
 use crate::drivers::{DriverError, DriverSet, StepCx, boot};
 
@@ -204,7 +205,7 @@ impl Engine {
             return Some(told(&difference, "proposed", String::new()));
         }
         let id = self.fresh_id();
-        self.claims.take(id, "reconcile", &[difference.id], &[]).ok()?;
+        self.claims.take(id, REPAIR, &[difference.id], &[]).ok()?;
         let done = self.carry_out(&difference).await;
         self.claims.release(id);
         Some(match done {
