@@ -207,7 +207,8 @@ impl Engine {
 }
 
 fn stops(id: Id) -> Fault {
-    Fault::new(Kind::Unavailable, "bmid stops; the operation goes on after its next start").fix(format!("`bmictl op watch {id}` waits for it then"))
+    Fault::new(Kind::Unavailable, "bmid stops; the operation goes on after its next start")
+        .fix(format!("`bmictl op watch {id}` waits for it then"))
 }
 
 /// The same operation id with another request is refused; the difference itself is not shown, it may be secret.

@@ -1,6 +1,6 @@
 //! What runs by itself: the reconcile timer and its bell, the look after workers, the hourly dump, forgetting what is old.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,31 +33,30 @@ impl Engine {
         }
     }
 
-    /// Rings the bell when a worker that ran is gone.
+    /// Rings the bell when a worker that ran is gone, or is another process: systemd may have started it again, empty.
     pub(super) async fn look_after_workers(self: Arc<Engine>) {
-        let mut running: HashSet<(Id, WorkerKind)> = HashSet::new();
+        let mut known: HashMap<(Id, WorkerKind), u32> = HashMap::new();
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
                 () = tokio::time::sleep(WORKERS) => {}
             }
             let Ok(networks) = self.store.read(wanted::networks) else { continue };
-            let mut missing = false;
+            known.retain(|(id, _), _| networks.iter().any(|(n, _)| n.id == *id));
+            let mut ring = false;
             for (network, on) in networks {
-                let scope = Scope::Network { network: network.id, interface: on.interface };
-                let drivers = Arc::clone(&self.drivers);
-                let seen = self
-                    .lanes
-                    .run(Lane::Network(network.id), Duration::from_secs(10), move || drivers.worker.observe(&scope))
-                    .await;
-                let Ok(Returned::InTime(Ok(seen))) = seen else { continue };
+                let Some(seen) = self.workers_of(network.id, on.interface).await else { continue };
                 for kind in [WorkerKind::Tgtd, WorkerKind::Dnsmasq] {
-                    if seen.iter().any(|s| matches!(s, Seen::Worker(k, _) if *k == kind)) {
-                        running.insert((network.id, kind));
-                        continue;
-                    }
-                    missing = true;
-                    if running.remove(&(network.id, kind)) {
+                    let key = (network.id, kind);
+                    let now = seen
+                        .iter()
+                        .find_map(|s| if let Seen::Worker(k, pid) = s { (*k == kind).then_some(*pid) } else { None });
+                    let before = match now {
+                        Some(pid) => known.insert(key, pid),
+                        None => known.remove(&key),
+                    };
+                    ring |= now.is_none() || before.is_some_and(|b| Some(b) != now);
+                    if before.is_some() && before != now {
                         tracing::warn!(network = %network.name, "{} of network {} has died", kind.as_str(), network.name);
                         self.noticed(
                             "worker.died",
@@ -67,9 +66,23 @@ impl Engine {
                     }
                 }
             }
-            if missing {
+            if ring {
                 self.bell.notify_one();
             }
+        }
+    }
+
+    /// The workers of a network that run now; none if it could not be found out.
+    async fn workers_of(&self, network: Id, interface: String) -> Option<Vec<Seen>> {
+        let scope = Scope::Network { network, interface };
+        let drivers = Arc::clone(&self.drivers);
+        match self
+            .lanes
+            .run(Lane::Network(network), Duration::from_secs(10), move || drivers.worker.observe(&scope))
+            .await
+        {
+            Ok(Returned::InTime(Ok(seen))) => Some(seen),
+            _ => None,
         }
     }
 
