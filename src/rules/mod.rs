@@ -6,6 +6,9 @@ pub mod rights;
 pub mod usage;
 pub mod wanted;
 
+#[cfg(test)]
+mod tests;
+
 use crate::model::Bytes;
 pub use rights::Right;
 
