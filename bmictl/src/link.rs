@@ -105,11 +105,19 @@ impl Link {
         let sent = if descriptors.is_empty() { Ok(0) } else { self.send_first(&bytes, descriptors) };
         match sent.and_then(|sent| self.stream.write_all(&bytes[sent..])) {
             Ok(()) => Ok(()),
-            // A daemon that closes the connection says why, if it can.
-            Err(e) => match self.next(Some(Instant::now() + LAST_WORDS), None) {
-                Err(fault) => Err(fault),
-                Ok(_) => Err(broken(&self.socket, &e)),
-            },
+            Err(e) => Err(self.last_words().unwrap_or_else(|| broken(&self.socket, &e))),
+        }
+    }
+
+    /// Why the daemon takes nothing more: it says so, if it can, behind what it has sent before.
+    fn last_words(&mut self) -> Option<Fault> {
+        let until = Instant::now() + LAST_WORDS;
+        loop {
+            match self.next(Some(until), None) {
+                Err(fault) => return Some(fault),
+                Ok(Got::Frame(_)) => {}
+                Ok(_) => return None,
+            }
         }
     }
 

@@ -38,6 +38,12 @@ pub(crate) fn run(globals: &Globals, words: &Words, mut request: Request, entry:
     }
     let mut files = Files::default();
     request.resolve(&mut files)?;
+    if files.writes() && globals.no_wait && !globals.wait {
+        return Err(Fault::invalid("its answer is written into your file, which has a name only when it is whole")
+            .trying(format!("only begin `bmictl {}`", sheet.command()))
+            .fix("leave --no-wait out")
+            .into());
+    }
     let many = request.many();
     let mut progress = Shown::new(globals);
     let envelope = envelope(globals, sheet, &files, progress.wanted())?;
@@ -51,7 +57,9 @@ pub(crate) fn run(globals: &Globals, words: &Words, mut request: Request, entry:
     let show = show(globals, sheet, many, files.to_stdout);
     let mut wait = Waiting { globals, words, sheet, link, bell, op_id, until: until(globals) };
     let ended = wait.answer(show, &mut progress)?;
-    files.commit()?;
+    if !globals.check {
+        files.commit()?;
+    }
     words.ended(&ended, globals.check, sheet.effect == Effect::Change);
     if ended.running {
         begun(globals, ended.op_id.or(op_id))?;

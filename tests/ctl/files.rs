@@ -7,6 +7,8 @@ use std::process::Stdio;
 use bmi::model::{Fault, Kind};
 use bmi::ops::state::StateDone;
 use bmi::ops::{Reply, Request};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::fake::{Fake, Ran, bmictl};
 
@@ -85,6 +87,46 @@ fn a_failed_export_leaves_nothing() {
         peer.fail(Fault::new(Kind::Full, "no space"));
     });
     assert_eq!(fake.run(&["state", "dump", path.to_str().unwrap()]).code, Some(1));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_interrupted_export_leaves_nothing_and_asks_for_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dump");
+    let (ready, at) = std::sync::mpsc::channel();
+    let fake = Fake::new(move |mut peer| {
+        let (envelope, ..) = peer.submitted();
+        assert!(envelope.cancel_on_close);
+        ready.send(()).unwrap();
+        assert!(peer.next().is_none());
+    });
+    let child = fake.command(&["state", "dump", path.to_str().unwrap()]).spawn().unwrap();
+    at.recv().unwrap();
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(fake.finish(child).code, Some(130));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_check_of_an_export_gives_no_file_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dump");
+    let fake = Fake::new(|mut peer| {
+        peer.submitted();
+        peer.end(false);
+    });
+    assert_eq!(fake.run(&["state", "dump", path.to_str().unwrap(), "--check"]).code, Some(0));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_export_cannot_be_begun_and_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dump");
+    let args = ["state", "dump", path.to_str().unwrap(), "--no-wait", "--socket", "/nonexistent"];
+    let ran = Ran::of(bmictl(&args).output().unwrap());
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

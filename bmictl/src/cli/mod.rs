@@ -99,10 +99,10 @@ pub fn command() -> Command {
 
 fn of_noun(noun: &'static str) -> Command {
     let of: Vec<&Entry> = OPS.iter().filter(|e| e.sheet.noun == noun).collect();
-    if let [only] = of[..] {
-        if only.sheet.verb.is_empty() {
-            return leaf(Command::new(noun), only);
-        }
+    if let [only] = of[..]
+        && only.sheet.verb.is_empty()
+    {
+        return leaf(Command::new(noun), only);
     }
     let verbs: Vec<&str> = of.iter().map(|e| e.sheet.verb).collect();
     Command::new(noun)
