@@ -18,7 +18,7 @@ pub(super) const REPAIR: &str = "reconcile";
 /// What a plan came to.
 enum Begun {
     /// Everything is written: there were no steps.
-    Whole(Vec<Reply>, Event, bool),
+    Whole(Intent, Vec<Reply>, Event, bool),
     /// Steps are to be driven.
     Open(Intent, Vec<Part>),
 }
@@ -38,7 +38,8 @@ impl Engine {
             return Ok(Ended { op_id: None, changed: plan.changes_anything(), running: false });
         }
         match self.begin_when_free(&call, id, &encoded, &facts).await? {
-            Begun::Whole(items, event, changed) => {
+            Begun::Whole(intent, items, event, changed) => {
+                self.log_end(&intent, Ok(()));
                 self.claims.release(id);
                 self.hub.event(event);
                 send(&call, items).await;
@@ -134,7 +135,7 @@ impl Engine {
             event: self.fresh_id(),
         };
         let (items, event) = ending.write(self, tx)?;
-        Ok(Begun::Whole(items, event, changed))
+        Ok(Begun::Whole(intent, items, event, changed))
     }
 
     /// The same operation id again: the same answer for the same request, else refused.

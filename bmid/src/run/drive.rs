@@ -44,15 +44,7 @@ pub(super) async fn drive(engine: Arc<Engine>, live: Arc<Live>, parts: Vec<Part>
     let Some(end) = ended else { return };
     engine.claims.release(live.intent.id);
     engine.hub.remove(live.intent.id);
-    let took = engine.now().0.saturating_sub(live.intent.started_at.0) / 1_000;
-    match &end.result {
-        Ok(_) => {
-            tracing::info!(operation = %live.intent.id, method = %live.intent.method, caller = %live.intent.caller.name, took_ms = took, "operation done")
-        }
-        Err(f) => {
-            tracing::warn!(operation = %live.intent.id, method = %live.intent.method, caller = %live.intent.caller.name, took_ms = took, "operation failed: {f}")
-        }
-    }
+    engine.log_end(&live.intent, end.result.as_ref().map(|_| ()));
     live.end.send_replace(Some(end));
 }
 

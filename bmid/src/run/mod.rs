@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bmi::model::{Fault, Id, Kind, Sealed, Time};
+use bmi::model::{Fault, Id, Intent, Kind, Sealed, Time};
 use bmi::ops::{Answering, Asking, Defaults, Effect, Facts};
 use bmi::protocol::Ended;
 use bmi::rules::rights;
@@ -135,6 +135,18 @@ impl Engine {
         tokio::select! {
             () = self.stopping.cancelled() => None,
             () = tokio::time::sleep(Duration::from_secs(2)) => Some(()),
+        }
+    }
+
+    /// One line in the log for an ended operation, with the fields that a journal is searched by.
+    fn log_end(&self, intent: &Intent, result: Result<(), &Fault>) {
+        let took_ms = self.now().0.saturating_sub(intent.started_at.0) / 1_000;
+        let object = intent.subjects.first().map(|s| s.id.to_string()).unwrap_or_default();
+        let name = intent.subjects.first().map_or("", |s| s.name.as_str());
+        let (operation, method, caller) = (intent.id, intent.method.as_str(), intent.caller.name.as_str());
+        match result {
+            Ok(()) => tracing::info!(%operation, method, object, caller, took_ms, "{method} {name}: done"),
+            Err(fault) => tracing::warn!(%operation, method, object, caller, took_ms, "{method} {name}: {fault}"),
         }
     }
 
