@@ -211,6 +211,10 @@ impl Resolve for Files {
         Ok(())
     }
 
+    fn warn(&mut self, text: &str) {
+        eprintln!("bmictl: warning: {text}");
+    }
+
     fn lines(&mut self, path: &str) -> Result<Vec<String>, Fault> {
         let mut text = String::new();
         let read = if path == "-" {

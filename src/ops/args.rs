@@ -57,4 +57,6 @@ pub trait Resolve {
     fn absolute(&mut self, path: &mut HostPath) -> Result<(), Fault>;
     /// The lines of a text file (or `-`) that the client reads itself; at most 10,000 lines.
     fn lines(&mut self, path: &str) -> Result<Vec<String>, Fault>;
+    /// Says something the person should know before going on.
+    fn warn(&mut self, text: &str);
 }

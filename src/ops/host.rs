@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::operation::control;
 use crate::model::{
-    Bytes, Fault, Id, Image, Name, Network, Node, NodeState, Server, ServerKind, Time, Usage, View, ViewExt, Volume,
+    Bytes, Fault, Id, Image, Name, Network, Node, NodeState, Place, Server, ServerKind, Time, Usage, View, ViewExt,
+    Volume,
 };
 use crate::ops::{Answering, Asking, Effect, Op, Right, Shape, Sheet};
 use crate::rules::wanted;
@@ -150,6 +151,17 @@ impl Op for Status {
     }
 }
 
+/// A sparse datastore is worth a word whenever somebody looks.
+fn thin(server: &Server) -> Option<Finding> {
+    let Some(Place::Folder { thin: true, path, .. }) = &server.place else { return None };
+    Some(Finding {
+        check: format!("datastore {}", server.name),
+        severity: Severity::Warning,
+        found: format!("its file {path}.xfs is sparse: when the host's file system fills up, machines lose writes"),
+        fix: "watch the host's free space, or move to a datastore made without --thin".to_owned(),
+    })
+}
+
 fn store_status(server: &Server, at: &Answering<'_>) -> StoreStatus {
     let known = super::datastore::view_of(server, at.facts);
     StoreStatus {
@@ -212,6 +224,7 @@ impl Op for Doctor {
         match at.facts.get(&Doctor::look(at.view)?) {
             Some(Fact::Findings(found)) => {
                 let mut found = found.clone();
+                found.extend(datastores(at.view)?.iter().filter_map(thin));
                 found.sort_by(|a, b| b.severity.cmp(&a.severity));
                 Ok(found)
             }

@@ -43,6 +43,8 @@ impl Resolve for Files {
         Ok(())
     }
 
+    fn warn(&mut self, _text: &str) {}
+
     fn lines(&mut self, path: &str) -> Result<Vec<String>, Fault> {
         Ok(std::fs::read_to_string(path).expect("a list").lines().map(str::to_owned).collect())
     }

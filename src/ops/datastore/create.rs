@@ -17,6 +17,9 @@ pub enum DatastoreKind {
     File,
 }
 
+/// What somebody who asks for a sparse file must know.
+const THIN: &str = "a thin datastore can run out of space while its machines still see free disk: their writes are lost then; leave --thin out unless you watch the host's free space";
+
 /// Make a datastore.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +60,9 @@ impl Op for DatastoreCreate {
     };
 
     fn resolve(&mut self, client: &mut dyn Resolve) -> Result<(), Fault> {
+        if self.thin {
+            client.warn(THIN);
+        }
         client.absolute(&mut self.path)
     }
 
