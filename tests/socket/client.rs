@@ -1,4 +1,5 @@
 //! A client by hand: every byte it sends is chosen by the test.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -8,10 +9,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use bmi::model::Fault;
-use bmi::ops::Request;
+use bmi::ops::{Gone, Reply, Request};
 use bmi::ops::datastore::remove::DatastoreRm;
 use bmi::protocol::{Call, ClientFrame, Ended, Envelope, Hello, ServerFrame, Submit, decode, encode};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+/// An answer's item: anything with a text in it.
+pub(crate) fn item(text: impl Into<String>) -> Reply {
+    Reply::DatastoreRm(Gone { id: None, name: text.into() })
+}
+
+/// The text of an item made by [`item`].
+pub(crate) fn text(reply: &Reply) -> &str {
+    match reply {
+        Reply::DatastoreRm(gone) => &gone.name,
+        other => panic!("not of the fake service: {other:?}"),
+    }
+}
 
 /// A connection.
 pub(crate) struct Client {
@@ -95,7 +109,7 @@ impl Client {
         let mut items = Vec::new();
         loop {
             match self.next() {
-                Some(ServerFrame::Item { id: of, item }) if of == id => items.push(super::fake::text(&item).to_owned()),
+                Some(ServerFrame::Item { id: of, item }) if of == id => items.push(text(&item).to_owned()),
                 Some(ServerFrame::End { id: of, end }) if of == id => return (items, end),
                 other => panic!("not of request {id}: {other:?}"),
             }

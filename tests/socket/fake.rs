@@ -10,10 +10,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bmi::model::{Caller, Fault, Kind};
-use bmi::ops::{Gone, Reply, Request};
+use bmi::ops::Request;
 use bmi::protocol::{Ended, Progress};
 use bmid::listen::{Limits, Service, make, serve};
 use bmid::run::{Cancel, Out, Submission};
+
+use super::client::item;
 
 /// What the service was asked and how far it came.
 #[derive(Default)]
@@ -33,19 +35,6 @@ pub(crate) struct Seen {
 }
 
 struct Fake(Arc<Seen>);
-
-/// An answer's item: anything with a text in it.
-pub(crate) fn item(text: impl Into<String>) -> Reply {
-    Reply::DatastoreRm(Gone { id: None, name: text.into() })
-}
-
-/// The text of an item made by [`item`].
-pub(crate) fn text(reply: &Reply) -> &str {
-    match reply {
-        Reply::DatastoreRm(gone) => &gone.name,
-        other => panic!("not of the fake service: {other:?}"),
-    }
-}
 
 impl Service for Fake {
     fn submit(&self, call: Submission) -> Cancel {

@@ -21,8 +21,8 @@ fn requests_run_side_by_side_and_answers_are_told_apart() {
     while ended.len() < 38 {
         match client.next() {
             Some(ServerFrame::Item { id, item }) => {
-                assert_eq!(super::fake::text(&item), format!("n{id}"));
-                texts.push(super::fake::text(&item).to_owned());
+                assert_eq!(super::client::text(&item), format!("n{id}"));
+                texts.push(super::client::text(&item).to_owned());
             }
             Some(ServerFrame::End { id, end }) => {
                 assert!(end.is_ok());

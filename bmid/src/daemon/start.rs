@@ -27,8 +27,8 @@ use crate::store::{Opened, Options, Store};
 const OPENING: Duration = Duration::from_secs(300);
 /// After so long a stop is no longer waited for: what hangs goes on after the next start.
 const STOPPING: Duration = Duration::from_secs(7);
-/// Calls that block, at once.
-const BLOCKING: usize = 64;
+/// Calls that block, at once: a dozen hanging networks and datastores must leave threads for the others.
+const BLOCKING: usize = 256;
 
 /// Starts, serves, stops.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

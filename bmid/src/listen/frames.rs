@@ -3,11 +3,13 @@
 //! Knows bytes and deadlines, nothing of what is in a frame.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bmi::model::{Fault, Kind};
 use bmi::protocol::MAX_FRAME;
 use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
@@ -16,6 +18,9 @@ use super::recv::{Passed, Receiver};
 
 /// What a quiet connection holds ready for its next frame.
 const READY: usize = 1 << 10;
+
+/// A frame from so many bytes on takes its room from what all connections share.
+const LARGE: usize = 16 << 10;
 
 /// 4 bytes big-endian length, at most [`MAX_FRAME`] behind it.
 pub(super) fn codec() -> LengthDelimitedCodec {
@@ -31,12 +36,16 @@ pub(super) struct Frames {
     taken: u64,
     /// How long a frame may take from its first byte to its last.
     patience: Duration,
+    /// Memory that all connections share, in KiB.
+    shared: Arc<Semaphore>,
+    /// The part of it for the large frame that is on its way in.
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl Frames {
     /// Reads frames from `from`.
-    pub(super) fn new(from: Receiver, patience: Duration) -> Frames {
-        Frames { from, codec: codec(), buf: BytesMut::new(), taken: 0, patience }
+    pub(super) fn new(from: Receiver, patience: Duration, shared: Arc<Semaphore>) -> Frames {
+        Frames { from, codec: codec(), buf: BytesMut::new(), taken: 0, patience, shared, held: None }
     }
 
     /// Whether the client is gone, asked without reading.
@@ -48,8 +57,10 @@ impl Frames {
     pub(super) async fn next(&mut self) -> Result<Option<(BytesMut, Passed)>, Fault> {
         let mut deadline = None;
         loop {
+            self.make_room().await;
             if let Some(frame) = self.codec.decode(&mut self.buf).map_err(not_a_frame)? {
                 self.taken += 4 + frame.len() as u64;
+                self.held = None;
                 let passed = self.from.passed(self.taken);
                 return Ok(Some((frame, passed)));
             }
@@ -71,6 +82,17 @@ impl Frames {
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(e) => return Err(Fault::new(Kind::Outside, e.to_string()).trying("read from the client")),
             }
+        }
+    }
+
+    /// Waits for memory if a large frame begins. Those who have some give it back within their patience.
+    async fn make_room(&mut self) {
+        // The length is still there only as long as all that was received is.
+        let head = self.buf.first_chunk::<4>().filter(|_| self.from.received() - self.taken == self.buf.len() as u64);
+        let Some(length) = head.map(|h| u32::from_be_bytes(*h) as usize) else { return };
+        if self.held.is_none() && (LARGE..=MAX_FRAME).contains(&length) {
+            let kib = u32::try_from(length.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+            self.held = Arc::clone(&self.shared).acquire_many_owned(kib).await.ok();
         }
     }
 

@@ -23,6 +23,7 @@ use std::time::Duration;
 use bmi::model::{Fault, Kind};
 use bmi::protocol::{Hello, NO_REQUEST, ServerFrame, encode};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::run::{Cancel, Engine, Submission};
@@ -30,6 +31,9 @@ use crate::run::{Cancel, Engine, Submission};
 pub use near::near;
 pub use peer::ADMIN_GROUP;
 pub use socket::{Made, SOCKET_GROUP, inherited, make};
+
+/// KiB that large frames may take before they are whole: many clients with half a frame each must not fill the memory.
+const INCOMING: usize = 64 << 10;
 
 /// What carries requests out. It must take a request in without waiting.
 ///
@@ -86,7 +90,9 @@ struct Door {
     service: Box<dyn Service>,
     limits: Limits,
     stop: Cancel,
-    peers: peer::Peers,
+    peers: Arc<peer::Peers>,
+    /// Memory for frames on their way in, of all connections, in KiB.
+    incoming: Arc<Semaphore>,
     /// Connections by user id.
     inside: Mutex<HashMap<u32, usize>>,
 }
@@ -104,7 +110,8 @@ pub async fn serve(
         service: Box::new(service),
         limits,
         stop: stop.clone(),
-        peers: peer::Peers::default(),
+        peers: Arc::default(),
+        incoming: Arc::new(Semaphore::new(INCOMING)),
         inside: Mutex::default(),
     });
     let sessions = TaskTracker::new();

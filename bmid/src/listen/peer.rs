@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bmi::model::{Caller, Owner};
 use nix::unistd::{Group, Uid, User};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::ffi;
 
@@ -16,7 +18,9 @@ use super::ffi;
 pub const ADMIN_GROUP: &str = "bmi-admin";
 /// The account database may be slow (a directory server): answers of it are kept so long.
 const KEEP: Duration = Duration::from_secs(30);
-/// And so many.
+/// Longest wait for its first answer; without one a caller has no name and is in no admin group.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Accounts kept.
 const KEEP_MOST: usize = 1024;
 
 /// What the account database says about a user id.
@@ -35,7 +39,7 @@ pub(super) struct Peers {
 
 impl Peers {
     /// The caller behind a connection.
-    pub(super) async fn caller(&self, stream: &UnixStream) -> io::Result<Caller> {
+    pub(super) async fn caller(self: &Arc<Peers>, stream: &UnixStream) -> io::Result<Caller> {
         let cred = stream.peer_cred()?;
         let groups = ffi::peer_groups(stream.as_fd())?;
         let account = self.account(cred.uid()).await;
@@ -43,23 +47,35 @@ impl Peers {
         Ok(judge(cred.uid(), account.name, in_group))
     }
 
-    async fn account(&self, uid: u32) -> Account {
+    /// What is known is used at once, and asked for again behind if it is old: the groups that decide are the kernel's.
+    async fn account(self: &Arc<Peers>, uid: u32) -> Account {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
-        if let Some(account) = known.filter(|a| a.at.elapsed() < KEEP) {
-            return account;
+        match known {
+            Some(account) if account.at.elapsed() < KEEP => account,
+            Some(account) => {
+                drop(self.ask(uid));
+                account
+            }
+            None => match timeout(PATIENCE, self.ask(uid)).await {
+                Ok(Ok(account)) => account,
+                _ => Account { name: None, admin_group: None, at: Instant::now() },
+            },
         }
-        let asked = tokio::task::spawn_blocking(move || {
+    }
+
+    fn ask(self: &Arc<Peers>, uid: u32) -> JoinHandle<Account> {
+        let peers = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
             let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|u| u.name);
             let admin_group = Group::from_name(ADMIN_GROUP).ok().flatten().map(|g| g.gid.as_raw());
-            Account { name, admin_group, at: Instant::now() }
-        });
-        let account = asked.await.unwrap_or(Account { name: None, admin_group: None, at: Instant::now() });
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEEP_MOST {
-            known.clear();
-        }
-        known.insert(uid, account.clone());
-        account
+            let account = Account { name, admin_group, at: Instant::now() };
+            let mut known = peers.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= KEEP_MOST {
+                known.clear();
+            }
+            known.insert(uid, account.clone());
+            account
+        })
     }
 }
 

@@ -73,7 +73,8 @@ pub(super) async fn run(stream: UnixStream, caller: Caller, door: Arc<Door>) {
     let (read, write) = stream.into_split();
     let (to, write) = writer(write, door.limits.write, gone.clone());
     let writing = tokio::spawn(write);
-    let frames = Frames::new(Receiver::new(read, Arc::clone(&lent)), door.limits.frame);
+    let receiver = Receiver::new(read, Arc::clone(&lent));
+    let frames = Frames::new(receiver, door.limits.frame, Arc::clone(&door.incoming));
     let session = Session {
         slots: Arc::new(Semaphore::new(door.limits.in_flight)),
         door,

@@ -1,0 +1,11 @@
+//! The real program, started as people and systemd start it, with everything outside simulated in its own folder.
+
+#[path = "../socket/client.rs"]
+mod client;
+mod house;
+mod load;
+mod manager;
+mod people;
+mod start;
+#[path = "../support/mod.rs"]
+mod support;
