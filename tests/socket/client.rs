@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bmi::model::Fault;
-use bmi::ops::{Gone, Reply, Request};
 use bmi::ops::datastore::remove::DatastoreRm;
+use bmi::ops::{Gone, Reply, Request};
 use bmi::protocol::{Call, ClientFrame, Ended, Envelope, Hello, ServerFrame, Submit, decode, encode};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
