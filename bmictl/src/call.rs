@@ -173,5 +173,5 @@ fn print(globals: &Globals, items: Vec<Value>, many: Option<bool>) -> Result<(),
     for item in items {
         show.item(item)?;
     }
-    show.end()
+    show.end().map(|_| ())
 }

@@ -12,20 +12,23 @@ use crate::words::{Line, Words, clean};
 /// A bar that would be gone at once only flickers.
 const NOT_BEFORE: Duration = Duration::from_millis(300);
 
+/// Reports for machines come no faster than this, except the first and the last of each thing done.
+const NOT_FASTER: Duration = Duration::from_millis(100);
+
 /// What shows progress.
 pub(crate) enum Shown {
     /// Nothing does.
     Nothing,
     /// A bar, once it is worth it.
     Bar { since: Instant, bar: Option<ProgressBar> },
-    /// A line a report.
-    Lines,
+    /// A line a report; when the last was, and of what.
+    Lines(Option<(Instant, String)>),
 }
 
 impl Shown {
     pub(crate) fn new(globals: &Globals) -> Shown {
         let bar = match globals.progress {
-            Progress::Jsonl => return Shown::Lines,
+            Progress::Jsonl => return Shown::Lines(None),
             Progress::None => false,
             Progress::Bar => true,
             Progress::Auto => !globals.quiet && io::stderr().is_terminal(),
@@ -41,13 +44,14 @@ impl Shown {
     pub(crate) fn update(&mut self, words: &Words, p: &protocol::Progress) {
         match self {
             Shown::Nothing => {}
-            Shown::Lines => words.line(&Line::Progress {
-                op_id: p.op_id,
-                what: &p.what,
-                done: p.done,
-                total: p.total,
-                bytes: p.bytes,
-            }),
+            Shown::Lines(last) => {
+                let now = Instant::now();
+                if due(last.as_ref(), now, p) {
+                    let (op_id, done, total, bytes) = (p.op_id, p.done, p.total, p.bytes);
+                    words.line(&Line::Progress { op_id, what: &p.what, done, total, bytes });
+                    *last = Some((now, p.what.clone()));
+                }
+            }
             Shown::Bar { since, bar } => {
                 if since.elapsed() >= NOT_BEFORE {
                     let bar =
@@ -66,6 +70,16 @@ impl Shown {
     }
 }
 
+/// Whether a report is worth a line.
+fn due(last: Option<&(Instant, String)>, now: Instant, p: &protocol::Progress) -> bool {
+    match last {
+        Some((at, what)) => {
+            *what != p.what || p.total == Some(p.done) || now.saturating_duration_since(*at) >= NOT_FASTER
+        }
+        None => true,
+    }
+}
+
 fn draw(bar: &ProgressBar, p: &protocol::Progress) {
     let template = match (p.bytes, p.total.is_some()) {
         (true, true) => "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
@@ -81,4 +95,28 @@ fn draw(bar: &ProgressBar, p: &protocol::Progress) {
     }
     bar.set_message(clean(&p.what));
     bar.set_position(p.done);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bmi::model::Id;
+
+    #[test]
+    fn a_flood_of_reports_becomes_a_trickle_that_misses_no_beginning_and_no_end() {
+        let start = Instant::now();
+        let report = |what: &str, done| protocol::Progress {
+            op_id: Id([1; 16]),
+            what: what.to_owned(),
+            done,
+            total: Some(9),
+            bytes: true,
+        };
+        let last = (start, "copy".to_owned());
+        assert!(due(None, start, &report("copy", 0)));
+        assert!(!due(Some(&last), start, &report("copy", 1)));
+        assert!(due(Some(&last), start + NOT_FASTER, &report("copy", 2)));
+        assert!(due(Some(&last), start, &report("copy", 9)));
+        assert!(due(Some(&last), start, &report("hash", 1)));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bmi::model::{Fault, Id, Kind};
 use bmi::ops::table::Entry;
-use bmi::ops::{Bare, Effect, Request, Sheet};
+use bmi::ops::{Bare, Effect, Request, Shape, Sheet};
 use bmi::protocol::{ClientFrame, Ended, Envelope, ServerFrame, Submit};
 use serde::Serialize;
 
@@ -65,6 +65,11 @@ pub(crate) fn run(globals: &Globals, words: &Words, mut request: Request, entry:
         begun(globals, ended.op_id.or(op_id))?;
     }
     Ok(if globals.check && ended.changed { WOULD_CHANGE } else { 0 })
+}
+
+/// What was tried, where the daemon leaves it open.
+fn doing(sheet: &Sheet) -> String {
+    format!("do `bmictl {}`", sheet.command())
 }
 
 fn until(globals: &Globals) -> Option<Instant> {
@@ -151,9 +156,13 @@ impl Waiting<'_> {
             }
         };
         progress.clear();
-        // Only a change that was begun, or a check of one, answers less than its shape says.
-        if !ended.running {
-            show.end()?;
+        // A change that was only begun has no answer yet.
+        if !ended.running
+            && show.end()? == 0
+            && self.sheet.shape == Shape::Many
+            && self.globals.format() == Format::Table
+        {
+            self.words.none();
         }
         Ok(ended)
     }
@@ -179,11 +188,11 @@ impl Waiting<'_> {
                 }
             }
             ServerFrame::End { id: ID, end } => {
-                return Ok(Some(end.map_err(|f| f.trying(self.sheet.command()))?));
+                return Ok(Some(end.map_err(|f| f.trying(doing(self.sheet)))?));
             }
             _ => {
                 return Err(Fault::new(Kind::Protocol, "the answer belongs to another request")
-                    .trying(self.sheet.command())
+                    .trying(doing(self.sheet))
                     .fix("restart bmid and bmictl in the same release")
                     .into());
             }
@@ -197,7 +206,7 @@ impl Waiting<'_> {
 
     fn lost(&self) -> Fault {
         let fault = Fault::new(Kind::Unavailable, "bmid closed the connection before the answer was whole")
-            .trying(self.sheet.command());
+            .trying(doing(self.sheet));
         match (self.is_change(), self.op_id) {
             (true, Some(id)) => fault.fix(format!(
                 "what it has begun it brings to an end: `bmictl op show {id}` tells; the same command with --op-id {id} does \
@@ -209,8 +218,7 @@ impl Waiting<'_> {
 
     fn late(&self) -> Fault {
         let waited = self.globals.timeout.unwrap_or_default().as_secs_f64();
-        let fault =
-            Fault::new(Kind::Timeout, format!("there is no answer after {waited} s")).trying(self.sheet.command());
+        let fault = Fault::new(Kind::Timeout, format!("there is no answer after {waited} s")).trying(doing(self.sheet));
         match (self.is_change(), self.op_id) {
             (true, Some(id)) => fault.fix(format!("it goes on: `bmictl op watch {id}` waits for it")),
             _ => fault.fix("give a longer --timeout"),

@@ -142,6 +142,13 @@ impl Words {
         });
     }
 
+    /// An empty table: otherwise its header alone looks like something gone wrong.
+    pub(crate) fn none(&self) {
+        if !(self.machine || self.quiet) {
+            self.say("none");
+        }
+    }
+
     /// Something worth knowing that is no failure.
     pub(crate) fn note(&self, message: &str) {
         if self.machine {

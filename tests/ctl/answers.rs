@@ -32,6 +32,20 @@ fn a_list_is_a_table_on_standard_output_and_nothing_else_is_said() {
 }
 
 #[test]
+fn an_empty_table_says_so_in_words_and_other_formats_say_nothing() {
+    for (form, out, said) in
+        [("table", "FORMAT  IMPORT  EXPORT\n", "none\n"), ("csv", "format,import,export\n", ""), ("json", "[]\n", "")]
+    {
+        let fake = Fake::new(|mut peer| {
+            peer.submitted();
+            peer.end(false);
+        });
+        let ran = fake.run(&["image", "formats", "-f", form]);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), out, said));
+    }
+}
+
+#[test]
 fn the_format_comes_from_the_environment_and_an_option_overrides_it() {
     for (args, expected) in [
         (&["image", "formats", "-o", "format"][..], "[\n  {\n    \"format\": \"raw\"\n  }\n]\n"),

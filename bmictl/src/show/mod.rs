@@ -77,7 +77,7 @@ pub struct Show<'a> {
     sink: Box<dyn Sink + 'a>,
     only: Option<&'a [String]>,
     live: bool,
-    begun: bool,
+    items: u64,
 }
 
 impl<'a> Show<'a> {
@@ -94,7 +94,7 @@ impl<'a> Show<'a> {
             Format::Yaml => Box::new(rows::Yaml { many: look.many, begun: false }),
             Format::Csv => Box::new(rows::Csv::new(look)),
         };
-        Show { out, sink, only, live, begun: false }
+        Show { out, sink, only, live, items: 0 }
     }
 
     /// Refuses fields that the answer does not have, before anything is done.
@@ -109,7 +109,7 @@ impl<'a> Show<'a> {
 
     /// Shows one more item.
     pub fn item(&mut self, item: Value) -> Result<(), Stop> {
-        self.begun = true;
+        self.items += 1;
         let item = match self.only {
             Some(only) => chosen(item, only),
             None => item,
@@ -118,15 +118,16 @@ impl<'a> Show<'a> {
         if self.live { self.flush() } else { Ok(()) }
     }
 
-    /// The answer is whole.
-    pub fn end(mut self) -> Result<(), Stop> {
+    /// The answer is whole; how many items it had.
+    pub fn end(mut self) -> Result<u64, Stop> {
         self.sink.end(&mut self.out).map_err(|e| Stop::output(&e))?;
-        self.flush()
+        self.flush()?;
+        Ok(self.items)
     }
 
     /// The answer breaks off: what was begun is closed, so that it still reads as what it is.
     pub fn broken_off(self) {
-        if self.begun {
+        if self.items > 0 {
             // The failure that led here is told; one of the output now would only hide it.
             let _ = self.end();
         }
