@@ -3,6 +3,7 @@
 #[path = "../socket/client.rs"]
 mod client;
 mod house;
+mod imports;
 mod load;
 mod manager;
 mod people;
