@@ -225,7 +225,7 @@ impl Op for Doctor {
             Some(Fact::Findings(found)) => {
                 let mut found = found.clone();
                 found.extend(datastores(at.view)?.iter().filter_map(thin));
-                found.sort_by(|a, b| b.severity.cmp(&a.severity));
+                found.sort_by_key(|f| std::cmp::Reverse(f.severity));
                 Ok(found)
             }
             Some(Fact::Unknown(why)) => Ok(vec![Finding {

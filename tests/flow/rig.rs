@@ -51,6 +51,7 @@ impl Resolve for Files {
 }
 
 /// What a command line came to.
+#[allow(dead_code, reason = "each test program needs its own part of it")]
 #[derive(Debug)]
 pub struct Answer {
     /// Items, as JSON shows them.
@@ -195,10 +196,10 @@ impl Rig {
     /// Asks again and again until it answers as wanted.
     pub async fn until(&self, line: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..500 {
-            if let Ok(answer) = self.try_run(line).await {
-                if let Some(found) = answer.items.iter().find(|i| wanted(i)) {
-                    return found.clone();
-                }
+            if let Ok(answer) = self.try_run(line).await
+                && let Some(found) = answer.items.iter().find(|i| wanted(i))
+            {
+                return found.clone();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -48,7 +48,7 @@ async fn a_node_gets_a_disk_that_survives_its_tgtd() {
     rig.run("image rm golden").await;
     rig.run("network rm net1").await;
     assert_eq!((pid_of("tgtd"), pid_of("dnsmasq")), (None, None));
-    assert_eq!(sh("ip -br addr show eth1").contains("10.9.0.1"), false, "the address was ours and is taken off");
+    assert!(!sh("ip -br addr show eth1").contains("10.9.0.1"), "the address was ours and is taken off");
     for folder in ["images", "volumes", "snapshots", "staging"] {
         assert_eq!(std::fs::read_dir(rig.dir.join("datastore").join(folder)).unwrap().count(), 0, "{folder} is empty");
     }

@@ -26,10 +26,10 @@ enum Begun {
 impl Engine {
     pub(super) async fn change(self: &Arc<Engine>, mut call: Submission, cancel: Cancel) -> Result<Ended, Fault> {
         let encoded = journal::encode(&call.request)?;
-        if let Some(id) = call.envelope.op_id {
-            if let Some(ended) = self.again(&call, id, &encoded, &cancel).await? {
-                return Ok(ended);
-            }
+        if let Some(id) = call.envelope.op_id
+            && let Some(ended) = self.again(&call, id, &encoded, &cancel).await?
+        {
+            return Ok(ended);
         }
         let facts = self.facts(&call).await?;
         let id = call.envelope.op_id.unwrap_or_else(|| self.fresh_id());

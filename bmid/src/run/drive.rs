@@ -267,7 +267,7 @@ async fn insist(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part], stag
                 failed.push(s);
             }
         }
-        let Some(first) = faults.first().cloned() else { return None };
+        let first = faults.first().cloned()?;
         left = failed;
         let fault = faults.iter().skip(1).fold(first, |f, more| f.because(more.to_string()));
         match tries.next() {

@@ -101,15 +101,15 @@ pub(super) fn script(part: &Part) -> Result<Script, Fault> {
 pub(super) fn commit_rows(tx: &mut Tx<'_>, part: &Part, imported: &[Imported], now: Time) -> Result<(), Fault> {
     for change in &part.commit {
         let mut change = change.clone();
-        if let Change::Put(bmi::model::Row::Image(image)) = &mut change {
-            if let Some(found) = imported.iter().find(|i| i.image == image.id) {
-                image.source_format = Some(found.source_format);
-                image.size_bytes = found.size_bytes;
-                image.md5 = Some(found.md5.clone());
-                image.sha256 = Some(found.sha256.clone());
-                image.raw_sha256 = Some(found.raw_sha256.clone());
-                image.updated_at = now;
-            }
+        if let Change::Put(bmi::model::Row::Image(image)) = &mut change
+            && let Some(found) = imported.iter().find(|i| i.image == image.id)
+        {
+            image.source_format = Some(found.source_format);
+            image.size_bytes = found.size_bytes;
+            image.md5 = Some(found.md5.clone());
+            image.sha256 = Some(found.sha256.clone());
+            image.raw_sha256 = Some(found.raw_sha256.clone());
+            image.updated_at = now;
         }
         tx.apply(&change)?;
     }

@@ -69,10 +69,10 @@ impl Op for ImageImport {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        if let Some(hex) = &self.sha256 {
-            if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(Fault::invalid("--sha256 is not 64 hex digits").fix("`sha256sum FILE` prints them"));
-            }
+        if let Some(hex) = &self.sha256
+            && (hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            return Err(Fault::invalid("--sha256 is not 64 hex digits").fix("`sha256sum FILE` prints them"));
         }
         if self.source.descriptor.is_none() {
             return Err(Fault::new(Kind::Invalid, "an import needs the file's descriptor")
