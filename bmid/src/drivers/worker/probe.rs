@@ -11,9 +11,7 @@ use bmi::model::Id;
 use bmi::step::WorkerKind;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getsockopt, shutdown, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 
 use crate::drivers::host::{self, Process};
 use crate::drivers::{DriverError, Paths};
@@ -78,24 +76,48 @@ pub(super) fn port_is_taken(address: Ipv4Addr, port: u16) -> bool {
 
 /// Who listens on the management socket, as the kernel knows it.
 fn peer(paths: &Paths, network: Id) -> Option<u32> {
-    let stream = dial(&paths.tgtd_socket(network), Instant::now())?;
+    let stream = ask(&paths.tgtd_socket(network), Instant::now() + ANSWER)?;
     u32::try_from(getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid()).ok()
 }
 
-/// A connection without a request: tgtd's loop takes it, finds nothing and closes it. A tgtd that hangs does not.
+/// The cheapest request there is, answered whole: whatever hangs in tgtd's loop holds it up.
 fn tgtd_answers(path: &Path) -> bool {
-    let end = Instant::now() + ANSWER;
-    let Some(stream) = dial(path, end) else { return false };
-    if shutdown(stream.as_raw_fd(), Shutdown::Write).is_err() {
-        return false;
+    ask(path, Instant::now() + ANSWER).is_some()
+}
+
+/// `SYSTEM SHOW` in tgtd's words: what its state is. 120 bytes and no payload.
+fn question() -> [u8; 120] {
+    let mut request = [0; 120];
+    request[4] = 2;
+    request[8..13].copy_from_slice(b"iscsi");
+    request[72] = 120;
+    request
+}
+
+/// A connection that tgtd has answered on, read to its end.
+///
+/// Never connect without a whole request: tgtd takes an end where it expects bytes for "not yet" if its last read anywhere
+/// would have blocked, keeps the connection, and from then on turns in circles on it, answering nobody. That was seen with a
+/// node that had just logged in and a probe that only connected.
+fn ask(path: &Path, end: Instant) -> Option<OwnedFd> {
+    let stream = dial(path, end)?;
+    // The socket's buffer takes 120 bytes at once: nothing of it is ever missing.
+    if nix::unistd::write(&stream, &question()).ok()? != question().len() {
+        return None;
     }
+    let mut answer = [0; 4096];
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let left = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], left) {
-            Ok(n) => return n > 0,
+            Ok(0) => return None,
+            Ok(_) => match nix::unistd::read(&stream, &mut answer) {
+                Ok(0) => return Some(stream),
+                Ok(_) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(_) => return None,
+            },
             Err(Errno::EINTR) => {}
-            Err(_) => return false,
+            Err(_) => return None,
         }
     }
 }
