@@ -10,10 +10,11 @@ use crate::ops::{Answering, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shap
 use crate::step::MakeStore;
 
 /// Drivers a datastore can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum DatastoreKind {
     /// A folder.
+    #[default]
     File,
 }
 
@@ -28,6 +29,7 @@ pub struct DatastoreCreate {
     pub name: Name,
     /// Driver
     #[arg(long, value_enum, default_value = "file")]
+    #[serde(default)]
     pub kind: DatastoreKind,
     /// The folder; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
@@ -38,6 +40,7 @@ pub struct DatastoreCreate {
     pub loop_size: Option<Bytes>,
     /// Make that file sparse. A full host then loses tenants' writes
     #[arg(long, requires = "loop_size")]
+    #[serde(default)]
     pub thin: bool,
 }
 

@@ -26,7 +26,12 @@ pub struct NetworkCreate {
     pub range: Option<Range>,
     /// serve: bmid gives addresses; proxy: another server does, bmid names the boot file; off: neither
     #[arg(long, default_value = "serve")]
+    #[serde(default = "serve")]
     pub dhcp: Dhcp,
+}
+
+fn serve() -> Dhcp {
+    Dhcp::Serve
 }
 
 impl NetworkCreate {
