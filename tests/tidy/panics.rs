@@ -78,7 +78,8 @@ fn has_reason(file: &File, line: usize) -> bool {
     let mut above = line.saturating_sub(1);
     loop {
         let text = file.line(above).trim();
-        if text.starts_with("//") && !text.starts_with("///") {
+        let said_to_lint = text.starts_with("#[") && text.contains("reason =");
+        if said_to_lint || (text.starts_with("//") && !text.starts_with("///")) {
             return true;
         }
         // The statement's own earlier lines, and what is said about lints.

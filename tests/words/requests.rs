@@ -30,6 +30,8 @@ impl Resolve for Client {
     fn lines(&mut self, _path: &str) -> Result<Vec<String>, Fault> {
         Ok(vec!["# machines".to_owned(), "web2,52:54:00:00:00:02".to_owned(), "web3 52:54:00:00:00:03 eno1".to_owned()])
     }
+
+    fn warn(&mut self, _text: &str) {}
 }
 
 /// The words of an example up to where the shell takes over, without the options of every command.
