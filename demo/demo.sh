@@ -56,7 +56,7 @@ start_bmid() {
     local at; at=$(date +%s%N)
     "$top/target/debug/bmid" --state-dir "$dir/state" --socket "$dir/bmid.sock" 2>"$dir/bmid.log" &
     daemon=$!
-    until bmictl status >/dev/null 2>&1; do
+    until bmictl datastore show default -f json 2>/dev/null | grep -q '"state": "active"'; do
         kill -0 $daemon 2>/dev/null || { cat "$dir/bmid.log" >&2; echo "demo: bmid ended" >&2; exit 1; }
         sleep 0.01
     done

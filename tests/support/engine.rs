@@ -55,9 +55,10 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// It answers, and the datastore that it makes at its first start is in use.
     fn answers(&self) -> bool {
-        let status = self.client(&["status"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-        status.success()
+        let output = self.client(&["datastore", "show", "default", "-f", "json"]).output().unwrap();
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("\"state\": \"active\"")
     }
 
     /// Kills bmid without a chance to say goodbye.

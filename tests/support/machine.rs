@@ -50,7 +50,7 @@ impl<'a> Machine<'a> {
     pub fn boot(host: &'a Host, tap: &str, mac: &str, firmware: Firmware, disk: Option<&Path>) -> Machine<'a> {
         let serial = tempfile::Builder::new().prefix("serial.").tempfile_in(host.folder()).unwrap();
         let serial = serial.into_temp_path().keep().unwrap();
-        let input = serial.with_extension("input");
+        let input = PathBuf::from(format!("{}.input", serial.display()));
         super::run(Command::new("mkfifo").arg(&input));
         let mut command = host.command(super::script("machine"));
         let firmware = match firmware {

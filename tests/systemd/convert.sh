@@ -21,6 +21,7 @@ echo FORMAT=vmdk >$work/env
 ! systemctl start bmid-convert@by-hand.service 2>/dev/null
 
 systemctl start bmid.service
+eventually in_use
 bmictl image import /root/disk.qcow2 --name converted
 bmictl image export converted /root/back.raw
 cmp /root/disk.raw /root/back.raw

@@ -18,9 +18,12 @@ is() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'" >&2; return 1; }; }
 # The users and folders that the packages' triggers make on a real host.
 prepare() { systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload; }
 
+in_use() { bmictl datastore show default -f json | grep -q '"state": "active"'; }
+
 # A network on an interface of our own, and an image to clone.
 fill() {
-    ip link add br0 type bridge 2>/dev/null || ip tuntap add br0 mode tap
+    eventually in_use
+    ip tuntap add br0 mode tap
     ip link set br0 up
     bmictl network create lab --interface br0 --address 10.9.0.1/24 >&2
     truncate -s 64M /root/disk.raw; printf golden | dd of=/root/disk.raw conv=notrunc status=none
