@@ -18,7 +18,8 @@ Every operation of bmid, as `bmictl` takes it. This page is written by a test ou
 
 A name in brackets may be left out; `...` may be repeated. Names of nodes, images and networks are the acting project's own;
 `OWNER/NAME` names another's, and an id always works. The names of raw calls are in parentheses: `bmictl call METHOD JSON`
-takes what stands behind \"JSON\" as the members of an object.
+takes what stands behind \"JSON\" as the members of an object. Who has
+which right: [rights.md](rights.md).
 ";
 
 #[test]
@@ -74,6 +75,134 @@ fn the_readme_shows_every_noun_and_leads_to_the_reference() {
     }
 }
 
+/// The command lines in a page: lines of code that begin with `bmictl`, and what stands in table cells and in the text.
+fn command_lines(page: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for line in page.lines() {
+        let typed = line.trim_start().trim_start_matches("$ ").trim_start_matches("sudo ");
+        if line.starts_with("    ")
+            && let Some(rest) = typed.strip_prefix("bmictl ")
+        {
+            out.push(rest.to_owned());
+        }
+        out.extend(line.split('`').filter_map(|code| code.strip_prefix("bmictl ")).map(str::to_owned));
+    }
+    out
+}
+
+/// The words of a command line up to where the shell takes over, without the options of every command.
+fn words(line: &str) -> Vec<String> {
+    const WITH_VALUE: [&str; 6] = ["-f", "-o", "--op-id", "--timeout", "--project", "--socket"];
+    const ALONE: [&str; 8] = ["--yes", "-y", "--check", "--no-wait", "--wait", "-q", "-H", "--bytes"];
+    let mut out: Vec<String> = Vec::new();
+    let mut words = line.split_whitespace().take_while(|w| !matches!(*w, "|" | "||" | "<" | ">" | "#"));
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word) {
+            words.next();
+        } else if !ALONE.contains(&word) {
+            // An id that the reader fills in.
+            let id = matches!(word, "ID" | "SUM") || word.starts_with("\"$");
+            out.push(if id { "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b".to_owned() } else { word.to_owned() });
+        }
+    }
+    out
+}
+
+#[test]
+fn every_command_in_the_pages_is_understood() {
+    let mut seen = 0;
+    let mut problems = Vec::new();
+    for page in ["README.md", "docs/operator.md", "docs/troubleshooting.md", "docs/client.md", "docs/testing.md"] {
+        for line in command_lines(&kept::read(page)) {
+            let words = words(&line);
+            let noun = words.first().map_or("", String::as_str);
+            // bmictl's own, and lines that only say how a command looks.
+            if matches!(noun, "call" | "completion" | "man")
+                || line.contains(['[', '{'])
+                || noun.starts_with(['-', 'N'])
+            {
+                continue;
+            }
+            let entry = OPS.iter().find(|e| {
+                e.sheet.noun == noun && (e.sheet.verb.is_empty() || words.get(1).is_some_and(|v| v == e.sheet.verb))
+            });
+            let Some(entry) = entry else {
+                // A noun alone, or with its verb left to the reader, is fine.
+                if !(words.len() == 1 && OPS.iter().any(|e| e.sheet.noun == noun)) {
+                    problems.push(format!("{page}: there is no command `bmictl {line}`"));
+                }
+                continue;
+            };
+            seen += 1;
+            let given = entry.sheet.command().split(' ').count() - 1;
+            let parsed = (entry.augment)(clap::Command::new("bmictl")).try_get_matches_from(&words[given..]);
+            let named_only = words.len() == given + 1;
+            if let Err(e) = parsed.and_then(|m| (entry.parse)(&m)) {
+                if !named_only {
+                    problems
+                        .push(format!("{page}: `bmictl {line}`: {}", e.to_string().lines().next().unwrap_or_default()));
+                }
+            }
+        }
+    }
+    assert!(seen > 60, "the pages have commands, and the test found {seen}");
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn every_configuration_key_is_explained_to_operators() {
+    let source = kept::read("bmid/src/daemon/config.rs");
+    let (_, table) = source.split_once("pub const KEYS").expect("the table of keys");
+    let (table, _) = table.split_once("];").expect("its end");
+    let keys: Vec<&str> = table.lines().filter_map(|l| l.trim().strip_prefix("(\"")?.split('"').next()).collect();
+    assert!(keys.len() > 5, "the table is read: {keys:?}");
+    let page = kept::read("docs/operator.md");
+    for key in keys {
+        assert!(page.contains(&format!("| `{key}` |")), "docs/operator.md does not explain the key {key}");
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut problems = Vec::new();
+    for page in [
+        "README.md",
+        "docs/operator.md",
+        "docs/troubleshooting.md",
+        "docs/client.md",
+        "docs/testing.md",
+        "docs/architecture.md",
+        "docs/adding-an-operation.md",
+        "docs/protocol.md",
+        "docs/commands.md",
+    ] {
+        let folder = if page.starts_with("docs/") { "docs/" } else { "" };
+        // A link may be broken over two lines.
+        let text = kept::read(page).replace('\n', " ");
+        for target in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
+            let (file, part) = target.split_once('#').unwrap_or((target, ""));
+            if file.contains("://") {
+                continue;
+            }
+            let path =
+                if file.is_empty() { page.to_owned() } else { format!("{folder}{file}").replace("docs/../", "") };
+            if !kept::root().join(&path).exists() {
+                problems.push(format!("{page}: {target} leads nowhere"));
+            } else if !part.is_empty() && !anchors(&kept::read(&path)).contains(&part.to_owned()) {
+                problems.push(format!("{page}: {target}: {path} has no such heading"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// The headings of a page, as links name them.
+fn anchors(page: &str) -> Vec<String> {
+    let heading = |l: &str| l.starts_with('#').then(|| l.trim_start_matches('#').trim().to_lowercase());
+    let plain = |h: String| h.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    page.lines().filter_map(heading).map(|h| plain(h).replace(' ', "-")).collect()
+}
+
 fn arguments(entry: &Entry) -> clap::Command {
     let mut command = (entry.augment)(clap::Command::new("x"));
     command.build();
@@ -89,9 +218,9 @@ fn section(page: &mut String, entry: &Entry) {
     let _ = writeln!(page, "\n### bmictl {} ({})\n", sheet.command(), sheet.method());
     let mut facts = vec![format!("{}.", sheet.about)];
     match sheet.right {
-        Right::Everyone => facts.push("Any local caller may.".to_owned()),
-        Right::Member => facts.push("Members of the acting project may.".to_owned()),
-        Right::Admin => facts.push("Admins may.".to_owned()),
+        Right::Everyone => facts.push("Right: everyone.".to_owned()),
+        Right::Member => facts.push("Right: member.".to_owned()),
+        Right::Admin => facts.push("Right: admin.".to_owned()),
     }
     if sheet.effect == Effect::Read {
         facts.push("It changes nothing.".to_owned());
@@ -155,7 +284,9 @@ fn line(argument: &clap::Arg) -> String {
         || argument.get_num_args().is_some_and(|n| n.max_values() > 1);
     let values = argument.get_num_args().is_none_or(|n| n.takes_values()) && argument.get_action().takes_values();
     let value = argument.get_value_names().and_then(|v| v.first()).map(|v| v.to_string()).unwrap_or_default();
+    let may_stand_alone = argument.get_num_args().is_some_and(|n| n.min_values() == 0);
     let mut text = match argument.get_long() {
+        Some(long) if values && may_stand_alone => format!("--{long}[={value}]"),
         Some(long) if values => format!("--{long} {value}"),
         Some(long) => format!("--{long}"),
         None => value,
