@@ -21,7 +21,8 @@ indent() { sed 's/^/            /'; }
 ctl() {
     local at; at=$(date +%s%N)
     printf '            $ bmictl %s\n' "$*"
-    bmictl "$@" </dev/null 2>&1 | indent
+    # What is not so (a dash) is left out here: less to read.
+    bmictl "$@" </dev/null 2>&1 | sed '/ -$/d' | indent
     [ "${PIPESTATUS[0]}" = 0 ] || { echo "demo: that failed; bmid said:" >&2; tail -20 "$dir/bmid.log" >&2; exit 1; }
     took "$at"
 }
@@ -99,7 +100,7 @@ boot_to_login() {
     local at; at=$(date +%s%N)
     power_on
     expect 'login:'
-    "$support/machine" show "$dir/serial" | grep -E 'net0: [0-9]|Registered SAN|Loading Debian|is operational|Debian GNU|login:' | indent
+    "$support/machine" show "$dir/serial" | grep -a -o -E 'net0: [0-9./]+$|bmid: node .*|Registered SAN.*|Loading Debian.*|^iscsistart: Logging.*|Debian GNU.*|.*login:' | indent
     took "$at"
 }
 
