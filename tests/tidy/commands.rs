@@ -85,7 +85,9 @@ fn command_lines(page: &str) -> Vec<String> {
         {
             out.push(rest.to_owned());
         }
-        out.extend(line.split('`').filter_map(|code| code.strip_prefix("bmictl ")).map(str::to_owned));
+        out.extend(
+            line.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("bmictl ")).map(str::to_owned),
+        );
     }
     out
 }
