@@ -139,11 +139,11 @@ fn every_command_in_the_pages_is_understood() {
             let given = entry.sheet.command().split(' ').count() - 1;
             let parsed = (entry.augment)(clap::Command::new("bmictl")).try_get_matches_from(&words[given..]);
             let named_only = words.len() == given + 1;
-            if let Err(e) = parsed.and_then(|m| (entry.parse)(&m)) {
-                if !named_only {
-                    problems
-                        .push(format!("{page}: `bmictl {line}`: {}", e.to_string().lines().next().unwrap_or_default()));
-                }
+            if let Err(e) = parsed.and_then(|m| (entry.parse)(&m))
+                && !named_only
+            {
+                let why = e.to_string();
+                problems.push(format!("{page}: `bmictl {line}`: {}", why.lines().next().unwrap_or_default()));
             }
         }
     }
