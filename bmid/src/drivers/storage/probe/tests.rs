@@ -124,17 +124,10 @@ fn what_needs_other_files_or_a_key_is_refused() {
     image(dir.path(), "qcow2", &[]);
     qemu(&["create", "-f", "qcow2", "-b", "out", "-F", "qcow2", "overlay"]);
     qemu(&["create", "-f", "qcow2", "-o", "data_file=elsewhere", "split", "1M"]);
-    qemu(&[
-        "create",
-        "-f",
-        "qcow2",
-        "--object",
-        "secret,id=s,data=x",
-        "-o",
-        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-        "sealed",
-        "1M",
-    ]);
+    // The method's field alone: making LUKS measures time, which fails on a busy machine.
+    let mut sealed = image(dir.path(), "qcow2", &[]);
+    sealed[32..36].copy_from_slice(&2u32.to_be_bytes());
+    std::fs::write(at("sealed"), sealed).unwrap();
     qemu(&["create", "-f", "vmdk", "-o", "subformat=monolithicFlat", "flat", "1M"]);
     qemu(&["create", "-f", "vmdk", "base.vmdk", "1M"]);
     qemu(&["create", "-f", "vmdk", "-b", "base.vmdk", "-F", "vmdk", "child.vmdk"]);

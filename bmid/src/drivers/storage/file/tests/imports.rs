@@ -198,8 +198,6 @@ fn bad_images(ground: &Ground) -> Vec<(&'static str, Vec<u8>, Kind, &'static str
     };
     let base = format!("{dir}/out.qcow2");
     let data = format!("data_file={dir}/data.raw");
-    let seal =
-        ["--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"];
     let change = |at: usize, with: &[u8]| {
         let mut bytes = good.clone();
         bytes[at..at + with.len()].copy_from_slice(with);
@@ -209,7 +207,8 @@ fn bad_images(ground: &Ground) -> Vec<(&'static str, Vec<u8>, Kind, &'static str
         ("truncated", good[..good.len() / 2].to_vec(), Kind::Corrupt, "truncated"),
         ("overlay", make("overlay", &["-b", &base, "-F", "qcow2"]), Kind::Invalid, "backing file"),
         ("split", make("split", &["-o", &data]), Kind::Invalid, "external data file"),
-        ("sealed", make("sealed", &seal), Kind::Invalid, "encrypted"),
+        // The method's field alone: making LUKS measures time, which fails on a busy machine.
+        ("sealed", change(32, &2u32.to_be_bytes()), Kind::Invalid, "encrypted"),
         ("huge", change(24, &(1u64 << 50).to_be_bytes()), Kind::Limit, "at most"),
         ("table behind the end", change(40, &(1u64 << 40).to_be_bytes()), Kind::Corrupt, "truncated"),
         ("old", change(4, &1u32.to_be_bytes()), Kind::Invalid, "version 1"),
