@@ -22,7 +22,7 @@ ctl() {
     local at; at=$(date +%s%N)
     printf '            $ bmictl %s\n' "$*"
     # What is not so (a dash) is left out here: less to read.
-    bmictl "$@" </dev/null 2>&1 | sed '/ -$/d' | indent
+    bmictl "$@" </dev/null 2>&1 | sed '/^[a-z_]* *-$/d' | indent
     [ "${PIPESTATUS[0]}" = 0 ] || { echo "demo: that failed; bmid said:" >&2; tail -20 "$dir/bmid.log" >&2; exit 1; }
     took "$at"
 }
@@ -48,7 +48,10 @@ cleanup() {
     trap - EXIT INT TERM
     [ -z "${daemon:-}" ] || { kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; } || true
     pkill -KILL . 2>/dev/null || true
-    umount -l "$dir/fast" 2>/dev/null || true
+    # The datastore's mount ends with these namespaces, its loop device does not.
+    local loop; loop=$(losetup -n -O NAME -j "$dir/fast.xfs" 2>/dev/null | head -1)
+    umount "$dir/fast" 2>/dev/null || umount -l "$dir/fast" 2>/dev/null || true
+    [ -z "$loop" ] || losetup -d "$loop" 2>/dev/null || true
     rm -rf "$dir"
 }
 
