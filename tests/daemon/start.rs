@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 
@@ -37,6 +38,19 @@ fn a_second_daemon_on_the_same_socket_is_refused_with_the_holders_pid() {
     let (code, _, said) = House::runs(other.bmid().arg("--socket").arg(house.socket()));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&format!("process {}", house.pid())), "{said}");
+    assert_eq!(house.call("status").len(), 1);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_run_folder_is_refused_with_the_holders_pid() {
+    let house = House::running();
+    let other = House::new();
+    let mut second = Command::new(super::support::bmid());
+    second.env_clear().arg("--sim").arg("--state-dir").arg(other.path("state"));
+    second.arg("--run-dir").arg(house.path("run")).arg("--socket").arg(other.path("other.sock"));
+    let (code, _, said) = House::runs(&mut second);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("process {}", house.pid())) && said.contains("--run-dir"), "{said}");
     assert_eq!(house.call("status").len(), 1);
 }
 

@@ -21,6 +21,7 @@ use super::{Failure, log};
 use crate::drivers::{DriverSet, Paths, Unseal, worker};
 use crate::listen::{self, Limits, Made};
 use crate::run::{self, Cancel, Engine};
+use crate::store::lock::{self, Lock, NoLock};
 use crate::store::{Opened, Options, Store};
 
 /// How long opening the state may take: a large one is read through once.
@@ -46,6 +47,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     raise_descriptor_limit();
     manager::starting("opening the state", OPENING);
     let opened = open(&config)?;
+    make_folder(&config.run_dir)?;
+    let workers_are_ours = hold(&config.run_dir)?;
     let parts = parts(&config, args, &opened)?;
     let runtime = runtime()?;
     let _entered = runtime.enter();
@@ -56,6 +59,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     drop(_entered);
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(opened);
+    drop(workers_are_ours);
     served.map_err(Failure::from)
 }
 
@@ -95,7 +99,6 @@ fn open(config: &Config) -> Result<Opened, Fault> {
 /// What the engine is made of.
 fn parts(config: &Config, args: &Args, opened: &Opened) -> Result<run::Config, Fault> {
     let key = Arc::new(Keyring::open(&config.state_dir, !holds_secrets(&opened.store)?)?);
-    make_folder(&config.run_dir)?;
     let paths = Paths { state: config.state_dir.clone(), run: config.run_dir.clone() };
     let unseal: Arc<dyn Unseal> = Arc::clone(&key) as _;
     let drivers = match &args.sim {
@@ -142,6 +145,22 @@ fn make_folder(run: &PathBuf) -> Result<(), Fault> {
             .trying(format!("make the run folder {}", run.display()))
             .fix("run bmid as root, or give it another one with --run-dir")
     })
+}
+
+/// Takes the run folder for this bmid alone. The workers in it are another's tgtds otherwise, and to reconcile they would
+/// be nobody's: it would end them under running nodes.
+fn hold(run: &Path) -> Result<Lock, Fault> {
+    let tried = format!("use the run folder {}", run.display());
+    let lock = lock::take(run).map_err(|no| match no {
+        NoLock::Held(pid) => Fault::conflict(format!("process {pid} uses it already; its workers run there"))
+            .trying(&tried)
+            .fix("stop that bmid, or give this one another folder with --run-dir"),
+        NoLock::Io(e) => Fault::new(Kind::Unavailable, e.to_string())
+            .trying(&tried)
+            .fix("run bmid as root, or give it another one with --run-dir"),
+    })?;
+    lock.sign();
+    Ok(lock)
 }
 
 /// Two threads are enough for what waits; what blocks has threads of its own, which go when they are idle.

@@ -1,4 +1,4 @@
-//! One bmid a state folder: a lock file with the holder's process id in it.
+//! One bmid a folder (of state, or of what its workers run from): a lock file with the holder's process id in it.
 //!
 //! The kernel drops the lock when the holder dies, however it dies; the number in the file is for the message alone.
 
@@ -11,20 +11,20 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 /// The lock; dropped, it is free.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     held: Flock<File>,
 }
 
 /// Why there is no lock.
-pub(super) enum NoLock {
+pub(crate) enum NoLock {
     /// The process of that id holds it; 0 if it did not say.
     Held(u32),
     /// The file cannot be opened or locked.
     Io(io::Error),
 }
 
-/// Takes the lock of a state folder.
-pub(super) fn take(dir: &Path) -> Result<Lock, NoLock> {
+/// Takes the lock of a folder.
+pub(crate) fn take(dir: &Path) -> Result<Lock, NoLock> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
         .read(true)
@@ -44,7 +44,7 @@ pub(super) fn take(dir: &Path) -> Result<Lock, NoLock> {
 impl Lock {
     /// Writes our process id into the file. A disk too full for these eleven bytes must not keep us from starting, so
     /// that is no failure.
-    pub(super) fn sign(&self) {
+    pub(crate) fn sign(&self) {
         // Always equally long: it overwrites what a predecessor wrote, without a moment of an empty file.
         let _ = self.held.write_all_at(format!("{:10}\n", std::process::id()).as_bytes(), 0);
     }

@@ -9,7 +9,7 @@ mod codec;
 mod commit;
 mod dump;
 mod journal;
-mod lock;
+pub(crate) mod lock;
 mod migrations;
 mod open;
 mod raw;
