@@ -119,7 +119,7 @@ impl Op for Status {
             let bad = network.workers.iter().filter(|w| !w.running);
             problems.extend(bad.map(|w| {
                 format!(
-                    "network {}: {} does not run: {}",
+                    "network {}: {} does not serve: {}",
                     network.name,
                     w.kind.as_str(),
                     w.problem.as_deref().unwrap_or("it has died")

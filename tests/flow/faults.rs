@@ -51,6 +51,9 @@ async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up() {
     assert_eq!(parked.kind, Kind::Unavailable, "{parked}");
     let op = rig.run("op ls").await;
     assert_eq!(op.one()["state"], "parked");
+    let status = rig.run("status").await;
+    let problems = status.one()["problems"].to_string();
+    assert!(status.one()["healthy"] == false && problems.contains("node.deprovision web1"), "{problems}");
     let id = op.one()["id"].as_str().unwrap().to_owned();
     assert_eq!(rig.refuse("tag create web1 t").await.kind, Kind::Busy);
     rig.run(&format!("op abandon {id}")).await;
@@ -58,6 +61,28 @@ async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up() {
     assert!(rig.run("op ls").await.items.is_empty());
     rig.run("reconcile").await;
     assert!(rig.run("state check").await.items.is_empty());
+}
+
+/// A tgtd that hangs takes all places of its network, and the question who is logged in waits behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_spent_looking_counts_against_the_time_limit_and_nothing_is_begun() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(WEB1).await;
+    rig.faults("hang target.make.before * 8\n");
+    for n in 2..20 {
+        let no_wait = Envelope { no_wait: true, ..Envelope::default() };
+        let line = format!("node provision web{n} --image golden --mac 52:54:00:00:00:{n:02x} --network net1");
+        rig.ask(Rig::root(), no_wait, &line).await.unwrap();
+    }
+    let short = || Envelope { timeout_ms: Some(100), ..Envelope::default() };
+    while rig.ask(Rig::root(), short(), "node show web1").await.is_ok() {}
+    let fault = rig.ask(Rig::root(), short(), "node deprovision web1").await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Timeout, "{fault}");
+    assert!(fault.why.contains("nothing was begun"), "{fault}");
+    let open = rig.run("op ls").await;
+    assert!(!open.items.is_empty() && open.items.iter().all(|o| o["method"] == "node.provision"), "{open:?}");
+    rig.faults("");
 }
 
 #[tokio::test(flavor = "multi_thread")]

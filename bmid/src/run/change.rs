@@ -31,7 +31,11 @@ impl Engine {
         {
             return Ok(ended);
         }
+        let began = tokio::time::Instant::now();
         let facts = self.facts(&call).await?;
+        // Looking is part of the caller's waiting.
+        let looked = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        call.envelope.timeout_ms = call.envelope.timeout_ms.map(|ms| ms.saturating_sub(looked));
         let id = call.envelope.op_id.unwrap_or_else(|| self.fresh_id());
         if call.envelope.check {
             let plan = self.store.read(|view| self.plan(view, &call, id, &facts))?;

@@ -72,6 +72,20 @@ impl Engine {
         Ok(Ended { op_id: None, changed, running: false })
     }
 
+    /// Has `status` name what is parked: rows do not tell, and its objects are busy until it goes on.
+    pub(super) fn tell_parked(&self, items: &mut [Reply]) {
+        for item in items {
+            let Reply::Status(status) = item else { continue };
+            for live in self.hub.all() {
+                let Some(fault) = live.parked.borrow().clone() else { continue };
+                let on = live.intent.subjects.first().map_or("", |s| s.name.as_str());
+                let (id, method) = (live.intent.id, &live.intent.method);
+                status.problems.push(format!("operation {id} ({method} {on}) is parked: {fault}"));
+                status.healthy = false;
+            }
+        }
+    }
+
     fn live(&self, id: Id) -> Result<Arc<super::hub::Live>, Fault> {
         self.hub.get(id).ok_or_else(|| match self.store.answer(id) {
             Ok(Some(_)) => Fault::conflict(format!("operation {id} has ended already"))

@@ -89,7 +89,7 @@ impl Engine {
     /// Answers from rows and facts.
     async fn read(self: &Arc<Engine>, call: &Submission) -> Result<Ended, Fault> {
         let facts = self.facts(call).await?;
-        let items = self.store.read(|view| {
+        let mut items = self.store.read(|view| {
             call.request.answer(&Answering {
                 view,
                 caller: &call.caller,
@@ -99,6 +99,7 @@ impl Engine {
                 now: self.now(),
             })
         })?;
+        self.tell_parked(&mut items);
         // Rows that were seen may not be durable yet; an answer must not know more than a restart would.
         durable(self.store.settled()).await?;
         for item in items {
@@ -114,7 +115,12 @@ impl Engine {
         let looks = self
             .store
             .read(|view| call.request.looks(&Asking { view, caller: &call.caller, defaults: &self.defaults }))?;
-        Ok(self.look(looks).await)
+        let looking = self.look(looks);
+        let Some(ms) = call.envelope.timeout_ms else { return Ok(looking.await) };
+        tokio::time::timeout(Duration::from_millis(ms), looking).await.map_err(|_| {
+            Fault::new(Kind::Timeout, "the host did not answer in the time given; nothing was begun")
+                .fix("`bmictl status` says what does not answer; a longer --timeout waits for it")
+        })
     }
 
     async fn look(&self, looks: Vec<Look>) -> Facts {
