@@ -13,6 +13,10 @@ async fn a_datastore_in_use_stays() {
     assert!(rig.run(&line).await.end.changed);
     assert!(!rig.run(&line).await.end.changed);
     assert_eq!(rig.refuse(&format!("datastore create other --path {}", path.display())).await.kind, Kind::Duplicate);
+    for nested in [path.join("deeper"), path.join("./deeper/"), rig.dir.clone()] {
+        let fault = rig.refuse(&format!("datastore create other --path {}", nested.display())).await;
+        assert!(fault.kind == Kind::Duplicate && fault.why.contains("lies in"), "{fault}");
+    }
     rig.ground().await;
     let held = rig.refuse("datastore rm default").await;
     assert_eq!(held.kind, Kind::Conflict);

@@ -1,10 +1,12 @@
 //! `datastore create`: a folder becomes a datastore; with `--loop` an XFS file of our own is made and mounted there.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::{DatastoreView, view_of};
 use crate::model::record::kinded;
-use crate::model::{Bytes, Fault, Index, Kind, Name, Place, Server, ServerKind, ServerState, ViewExt};
+use crate::model::{Bytes, Fault, Index, Kind, Name, Place, Server, ServerKind, ServerState, View, ViewExt};
 use crate::ops::args::HostPath;
 use crate::ops::{Answering, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
 use crate::step::MakeStore;
@@ -86,11 +88,7 @@ impl Op for DatastoreCreate {
             )
             .fix("choose another name"));
         }
-        if let Some(old) = cx.view.by_key::<Server>(Index::ServerPath, path.as_bytes())? {
-            return Err(
-                Fault::new(Kind::Duplicate, format!("{path} is datastore {}", old.name)).fix("choose another folder")
-            );
-        }
+        apart(cx.view, path)?;
         let server = Server {
             id: cx.id(),
             name: self.name.clone(),
@@ -114,4 +112,22 @@ impl Op for DatastoreCreate {
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<DatastoreView>, Fault> {
         at.subjects.iter().map(|s| Ok(view_of(&at.view.must::<Server>(s.id)?, at.facts))).collect()
     }
+}
+
+/// Datastores in one another would count the same space twice, and taking the outer one away would take the inner one's
+/// bytes.
+fn apart(view: &dyn View, path: &str) -> Result<(), Fault> {
+    let asked = Path::new(path);
+    for old in view.live::<Server>()? {
+        let Some(Place::Folder { path: taken, .. }) = &old.place else { continue };
+        let taken_path = Path::new(taken);
+        let why = match (asked.starts_with(taken_path), taken_path.starts_with(asked)) {
+            (true, true) => format!("{path} is datastore {}", old.name),
+            (true, false) => format!("{path} lies in {taken}, which is datastore {}", old.name),
+            (false, true) => format!("{taken}, which is datastore {}, lies in {path}", old.name),
+            (false, false) => continue,
+        };
+        return Err(Fault::new(Kind::Duplicate, why).fix("choose another folder"));
+    }
+    Ok(())
 }
