@@ -186,9 +186,20 @@ pub struct DriverSet {
     pub network: Box<dyn Driver<Step = NetworkStep>>,
     /// Processes.
     pub worker: Box<dyn Driver<Step = WorkerStep>>,
+    /// The simulators' world, if they are simulators.
+    pub(crate) world: Option<sim::World>,
 }
 
 impl DriverSet {
+    /// Passes a point of bmid's own, where a script of faults in a simulated world may end or hold the process. Nothing
+    /// happens with real drivers.
+    pub(crate) fn cut(&self, family: &str, step: &str, when: &str) {
+        if let Some(world) = &self.world {
+            // A point of the journal cannot fail: `fail` means something to steps alone.
+            let _ = world.cut(&format!("{family}.{step}.{when}"));
+        }
+    }
+
     /// Carries a step out by the driver of its family.
     pub fn apply(&self, step: &bmi::step::Step, cx: &StepCx<'_>) -> Result<Done, DriverError> {
         use bmi::step::Step;

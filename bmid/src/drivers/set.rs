@@ -20,6 +20,7 @@ impl DriverSet {
             boot: Box::new(boot::Dnsmasq::new(paths.clone(), unseal)),
             network: Box::new(network::Netlink::new()),
             worker: Box::new(worker::Workers::new(paths.clone(), workers)),
+            world: None,
         }
     }
 
@@ -31,7 +32,8 @@ impl DriverSet {
             target: Box::new(target::sim::SimTarget::new(at.clone())),
             boot: Box::new(boot::sim::SimBoot::new(at.clone(), unseal)),
             network: Box::new(network::sim::SimNetwork::new(at.clone())),
-            worker: Box::new(worker::sim::SimWorkers::new(at)),
+            worker: Box::new(worker::sim::SimWorkers::new(at.clone())),
+            world: Some(at),
         })
     }
 }

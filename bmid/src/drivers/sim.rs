@@ -5,7 +5,8 @@
 //! made to survive the host: nothing here is fsynced. It never decides anything for a simulator and knows no step.
 //!
 //! Layout: `DIR/objects/<kind>/<name>` holds an object's JSON; `DIR/faults` is the script, looked at on every cut; and while
-//! there is one, `DIR/hits/<point>` counts how often each point was passed, a byte a hit. The script's lines:
+//! there is one, `DIR/hits/<point>` counts how often each point was passed, a byte a hit, and `DIR/trace` lists the points
+//! in the order they were passed, a line each. The script's lines:
 //!
 //! ```text
 //! # nothing                      a remark
@@ -15,7 +16,10 @@
 //! hang worker.start.before 1 20  the pass takes 20 seconds longer
 //! ```
 //!
-//! Points are `<family>.<step>.before` and `<family>.<step>.after`.
+//! Points are `<family>.<step>.before` and `<family>.<step>.after`; a few drivers have more between them. The run room's
+//! own are `journal.<write>.applied` (the write is made and may not be durable yet) and `journal.<write>.durable` (nobody was
+//! told yet), with the writes `begin`, `unwind`, `final`, `part`, `end`, `forget`, `mark`, `note`; and
+//! `journal.restore.durable`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -149,12 +153,13 @@ impl World {
 
     fn count(&self, point: &str) -> Result<u64, DriverError> {
         let path = self.dir.join("hits").join(point);
+        let append = |path: &Path, text: &str| {
+            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+            file.write_all(text.as_bytes()).and_then(|()| file.metadata())
+        };
         let _one = HITS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|mut f| f.write_all(b".").and_then(|()| f.metadata()))
+        append(&self.dir.join("trace"), &format!("{point}\n"))
+            .and_then(|_| append(&path, "."))
             .map(|m| m.len())
             .map_err(|e| DriverError::io(format!("count a hit in {}", path.display()), e))
     }

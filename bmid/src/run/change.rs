@@ -63,7 +63,7 @@ impl Engine {
     async fn begin_when_free(&self, call: &Submission, id: Id, encoded: &[u8], facts: &Facts) -> Result<Begun, Fault> {
         let mut tries = 100;
         loop {
-            let begun = self.write(|tx| self.begin(tx, call, id, encoded.to_vec(), facts)).await;
+            let begun = self.write("begin", |tx| self.begin(tx, call, id, encoded.to_vec(), facts)).await;
             let Err(fault) = begun else { return begun };
             self.claims.release(id);
             tries -= 1;
@@ -160,7 +160,7 @@ impl Engine {
             Outcome::Done { changed } => *changed,
             // It lost its input; the same command resumes it, under the same id too.
             Outcome::Failed(fault) if fault.kind == Kind::Interrupted => {
-                self.write(|tx| tx.drop_answer(id)).await?;
+                self.write("forget", |tx| tx.drop_answer(id)).await?;
                 return Ok(None);
             }
             Outcome::Failed(fault) => return Err(fault.clone()),

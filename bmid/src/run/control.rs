@@ -188,6 +188,7 @@ impl Engine {
             Ok(StateDone { rows })
         })
         .await?;
+        self.drivers.cut("journal", "restore", "durable");
         self.bell.notify_one();
         Ok(done)
     }

@@ -139,7 +139,7 @@ async fn one(engine: &Arc<Engine>, live: &Arc<Live>, part: Part) -> Option<Part>
     };
     part.standing.ended = Some(outcome);
     loop {
-        let written = engine.write(|tx| {
+        let written = engine.write("part", |tx| {
             match &ran {
                 Ran::Done(imported) => journal::commit_rows(tx, &part, imported, engine.now())?,
                 _ => journal::restore_rows(tx, &part)?,
@@ -170,7 +170,7 @@ where
 {
     loop {
         let fresh = Fresh { now: engine.now(), event: engine.fresh_id() };
-        match engine.write(|tx| f(tx, &fresh)).await {
+        match engine.write("end", |tx| f(tx, &fresh)).await {
             Ok((items, event)) => {
                 engine.hub.event(event);
                 return Some(items);
@@ -340,8 +340,9 @@ async fn advance(
         }
         live.note(part.index, &part.standing);
     }
+    let step = if phase == Phase::Unwinding { "unwind" } else { "final" };
     loop {
-        let written = engine.write(|tx| parts.iter().try_for_each(|p| tx.put_part(p)));
+        let written = engine.write(step, |tx| parts.iter().try_for_each(|p| tx.put_part(p)));
         match written.await {
             Ok(()) => return Some(()),
             Err(fault) => engine.wait_out(live, fault).await?,

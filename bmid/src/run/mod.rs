@@ -127,10 +127,12 @@ impl Engine {
         Facts(join_all(looks.into_iter().map(|l| self.lanes.look(Arc::clone(&self.drivers), l))).await)
     }
 
-    /// A transaction, durable when this returns.
-    async fn write<T>(&self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+    /// A transaction, durable when this returns. `step` names it for a simulated world's script.
+    async fn write<T>(&self, step: &str, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
         let (out, ticket) = self.store.write(f)?;
+        self.drivers.cut("journal", step, "applied");
         durable(ticket).await?;
+        self.drivers.cut("journal", step, "durable");
         Ok(out)
     }
 

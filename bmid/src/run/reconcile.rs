@@ -254,7 +254,7 @@ impl Engine {
     /// Says in a node's row that it cannot boot, or can again.
     async fn mark(&self, node: Id, cause: Option<String>) -> Result<bool, Fault> {
         let now = self.now();
-        self.write(|tx| {
+        self.write("mark", |tx| {
             let Some(row) = tx.get::<Node>(node)? else { return Ok(false) };
             let state = if cause.is_some() { NodeState::Error } else { NodeState::Ready };
             tx.apply(&Change::from(Node { state, cause, updated_at: now, ..row }))?;
@@ -304,7 +304,7 @@ impl Engine {
             message,
             took_ms: 0,
         };
-        match self.write(|tx| tx.put_event(&event)).await {
+        match self.write("note", |tx| tx.put_event(&event)).await {
             Ok(()) => self.hub.event(event),
             Err(fault) => tracing::warn!("an event could not be written: {fault}"),
         }

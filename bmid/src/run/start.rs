@@ -37,6 +37,16 @@ impl Engine {
     /// Puts claims back from the journal and begins. The socket may be opened when this returns: recovery and the first
     /// reconcile go on beside it.
     pub fn start(config: Config) -> Result<Arc<Engine>, Fault> {
+        Engine::start_with(config, true)
+    }
+
+    /// The same, but it reconciles only when asked: for tests that look at what recovery alone leaves.
+    #[doc(hidden)]
+    pub fn start_unreconciled(config: Config) -> Result<Arc<Engine>, Fault> {
+        Engine::start_with(config, false)
+    }
+
+    fn start_with(config: Config, reconcile: bool) -> Result<Arc<Engine>, Fault> {
         let engine = Arc::new(Engine {
             store: config.store,
             drivers: config.drivers,
@@ -54,7 +64,7 @@ impl Engine {
         });
         let open = engine.put_claims_back()?;
         let begun = Arc::clone(&engine);
-        engine.tasks.spawn(async move { begun.begin_work(open, config.default_datastore).await });
+        engine.tasks.spawn(async move { begun.begin_work(open, config.default_datastore, reconcile).await });
         Ok(engine)
     }
 
@@ -72,9 +82,14 @@ impl Engine {
         Ok(open)
     }
 
-    async fn begin_work(self: Arc<Engine>, open: Vec<Arc<Live>>, default_datastore: Option<PathBuf>) {
+    async fn begin_work(
+        self: Arc<Engine>,
+        open: Vec<Arc<Live>>,
+        default_datastore: Option<PathBuf>,
+        reconcile: bool,
+    ) {
         // The ground first: an operation that was interrupted by the host's restart needs its tgtd and its datastore again.
-        if let Err(fault) = self.reconcile(false).await {
+        if reconcile && let Err(fault) = self.reconcile(false).await {
             tracing::warn!("the first reconcile could not look: {fault}");
         }
         for live in open {
@@ -89,7 +104,9 @@ impl Engine {
         if let Some(path) = default_datastore {
             default_datastore_now(&self, &path).await;
         }
-        self.tasks.spawn(Arc::clone(&self).keep_reconciled());
+        if reconcile {
+            self.tasks.spawn(Arc::clone(&self).keep_reconciled());
+        }
         self.tasks.spawn(Arc::clone(&self).look_after_workers());
         self.tasks.spawn(Arc::clone(&self).keep_house());
     }
