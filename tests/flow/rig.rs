@@ -127,6 +127,13 @@ impl Rig {
     }
 
     async fn with(dir: &Path, drivers: DriverSet) -> Rig {
+        let rig = Rig::over(dir, Rig::open(dir), drivers, Some(dir.join("datastore")), true);
+        rig.until("datastore show default", |a| a["state"] == "active").await;
+        rig
+    }
+
+    /// The store in that folder.
+    pub fn open(dir: &Path) -> Store {
         let options = Options {
             cache_bytes: 16 << 20,
             engine_name: "engine1".parse().expect("a name"),
@@ -135,8 +142,13 @@ impl Rig {
             random: [7; 16],
             on_failed: Box::new(|f| panic!("the store failed: {f}")),
         };
-        let store = Store::open(&dir.join("state"), options).expect("the store opens").store;
-        let engine = Engine::start(Config {
+        Store::open(&dir.join("state"), options).expect("the store opens").store
+    }
+
+    /// An engine over an open store. It makes the datastore `default` in the folder given; without `reconcile` it
+    /// reconciles only when asked.
+    pub fn over(dir: &Path, store: Store, drivers: DriverSet, default: Option<PathBuf>, reconcile: bool) -> Rig {
+        let config = Config {
             store,
             drivers: Arc::new(drivers),
             defaults: Defaults {
@@ -146,12 +158,10 @@ impl Rig {
             },
             seal: Box::new(|s| Sealed(s.as_bytes().to_vec())),
             reconcile_every: Duration::from_secs(3_600),
-            default_datastore: Some(dir.join("datastore")),
-        })
-        .expect("the engine starts");
-        let rig = Rig { dir: dir.to_owned(), engine, _temp: None };
-        rig.until("datastore show default", |a| a["state"] == "active").await;
-        rig
+            default_datastore: default,
+        };
+        let engine = if reconcile { Engine::start(config) } else { Engine::start_unreconciled(config) };
+        Rig { dir: dir.to_owned(), engine: engine.expect("the engine starts"), _temp: None }
     }
 
     /// Root acting for project `default`.

@@ -219,9 +219,10 @@ async fn run_group(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part]) -
 async fn forward(engine: &Arc<Engine>, live: &Arc<Live>, script: &Script) -> Result<Vec<Imported>, Fault> {
     let mut imported = Vec::new();
     let stages = script.reversible();
+    let cancelled = || Fault::new(Kind::Cancelled, "it was cancelled");
     for (at, stage) in stages.iter().enumerate() {
         if engine.is_stopping() || live.cancel.is_cancelled() {
-            return Err(Fault::new(Kind::Cancelled, "it was cancelled"));
+            return Err(cancelled());
         }
         live.tell(stage.first().map(Step::describe).unwrap_or_default(), at as u64, Some(stages.len() as u64), false);
         let tried = match stage.as_slice() {
@@ -232,7 +233,8 @@ async fn forward(engine: &Arc<Engine>, live: &Arc<Live>, script: &Script) -> Res
             imported.extend(done?.imported);
         }
     }
-    Ok(imported)
+    // The line is not crossed yet, so a switch turned during the last steps counts too.
+    if live.cancel.is_cancelled() { Err(cancelled()) } else { Ok(imported) }
 }
 
 /// Every step taken back, last first; errors do not stop it, and it is tried until there are none.

@@ -1,0 +1,17 @@
+//! The kill test: a child process with an engine over simulated drivers is killed at every step boundary of every operation
+//! that changes something, while it runs, while it undoes and while it recovers. Once recovered, and again once reconciled,
+//! rows, world and usage are one, no operation is open and nothing is left over.
+//!
+//! It says on standard error how many cases ran. `BMI_SEED` repeats the random ones, `BMI_KILL_SECONDS` says how long all of
+//! it may take (120): the random cases fill what the others leave.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod case;
+mod child;
+mod lab;
+#[path = "../flow/rig.rs"]
+mod rig;
+mod scenario;
+mod shape;
+mod walks;
