@@ -61,8 +61,8 @@ async fn work(job: Job) {
     let drivers = DriverSet::sim(&job.dir.join("world"), Arc::new(Plain)).expect("simulators");
     let rig = Rig::over(&job.dir, Rig::open(&job.dir), drivers, job.default.clone(), job.reconcile);
     if job.lines.is_empty() {
-        if job.default.is_some() {
-            rig.until("datastore show default", |a| a["state"] == "active").await;
+        while job.default.is_some() && !first_start_is_over(&rig).await {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         return settle(&rig).await.expect("it recovers");
     }
@@ -82,6 +82,13 @@ pub async fn ask(rig: &Rig, id: Id, line: &str) -> Said {
         Ok(answer) => Said::Done(answer.items),
         Err(fault) => Said::Refused(fault),
     }
+}
+
+/// Whether the datastore of the first start is there, or was tried in vain.
+async fn first_start_is_over(rig: &Rig) -> bool {
+    let there = rig.try_run("datastore show default").await.is_ok_and(|a| a.items.iter().any(|d| d["state"] == "active"));
+    let failed = |e: &Value| e["method"] == "datastore.create" && e["outcome"] == "failed";
+    there || rig.run("event ls").await.items.iter().any(failed)
 }
 
 /// Waits until no operation is open.

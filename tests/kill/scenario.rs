@@ -131,7 +131,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "op.cancel",
         &[],
         &["& node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1", "op cancel $OP"],
-        "hang target.make.before 1 1\n",
+        "hang storage.clone.before 1 1\n",
         Special::None,
     ),
     about("op.retry", &[WEB1], &[GONE, "op retry $OP"], FIVE, Special::None),

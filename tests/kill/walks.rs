@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::time::Instant;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use bmi::ops::{Effect, OPS};
 
 use crate::case::{Case, play};
 use crate::child;
 use crate::lab::{Lab, Template};
-use crate::scenario::{LOOKS, SCENARIOS};
+use crate::scenario::{LOOKS, SCENARIOS, Special};
 
 /// Says on standard error, captured or not, how much was done.
 fn say(what: &str, cases: usize, since: Instant) {
@@ -60,10 +61,182 @@ fn killed_at_every_step_boundary_nothing_is_lost_or_left() {
     for template in all(&lab, TEST) {
         cases.push((template.clone(), Case::default()));
         for act in kills(&template.trace, 0) {
-            cases.push((template.clone(), Case { act, must_strike: true, ..Case::default() }));
+            // How far an operation has come when it is cancelled is chance.
+            let must_strike = template.scenario.op != "op.cancel";
+            cases.push((template.clone(), Case { act, must_strike, ..Case::default() }));
         }
     }
     let failed = lab.each(&cases, |(t, case)| play(&lab, TEST, t, case).map(drop));
     say("killed at every step boundary", cases.len(), since);
+    none(&failed);
+}
+
+/// The faults that make a scenario undo all it can, and from where on in the trace that comes of it the undoing goes.
+fn undoing(lab: &Lab, test: &str, template: &Template) -> Result<Option<(String, Vec<String>, usize)>, String> {
+    let line = |p: &String| ["journal.final.applied", "journal.end.applied", "journal.unwind.applied"].contains(&p.as_str());
+    let end = template.trace.iter().position(line).unwrap_or(template.trace.len());
+    let Some(at) = template.trace[..end].iter().rposition(|p| p.ends_with(".after")) else { return Ok(None) };
+    if template.scenario.faults.is_empty() && template.trace.iter().any(|p| p == "journal.begin.durable") {
+        let fail = kills(&template.trace[..=at], at)[0].replace("kill ", "fail ");
+        let trace = play(lab, test, template, &Case { act: fail.clone(), ..Case::default() })?;
+        let undo = trace.iter().position(|p| p == "journal.unwind.applied");
+        let undo = undo.ok_or_else(|| format!("{}: {fail} does not make it undo", template.scenario.name()))?;
+        return Ok(Some((fail, trace, undo)));
+    }
+    Ok(None)
+}
+
+#[test]
+fn killed_at_every_step_boundary_of_undoing_nothing_is_lost_or_left() {
+    const TEST: &str = "walks::killed_at_every_step_boundary_of_undoing_nothing_is_lost_or_left";
+    child::serve();
+    let (lab, since) = (Lab::get(), Instant::now());
+    let cases = Mutex::new(Vec::new());
+    let found = lab.each(&all(&lab, TEST), |template| {
+        if let Some((fail, trace, undo)) = undoing(&lab, TEST, template)? {
+            for kill in kills(&trace, undo) {
+                let case = Case { act: format!("{kill}{fail}"), must_strike: true, ..Case::default() };
+                cases.lock().expect("no panic").push((template.clone(), case));
+            }
+        }
+        Ok(())
+    });
+    none(&found);
+    let cases = cases.into_inner().expect("no panic");
+    let failed = lab.each(&cases, |(t, case)| play(&lab, TEST, t, case).map(drop));
+    say("killed at every step boundary of undoing", cases.len(), since);
+    none(&failed);
+}
+
+/// A first kill, and the points that a recovery from there passes.
+#[derive(Clone)]
+struct Start {
+    phase: String,
+    act: String,
+    then: Vec<String>,
+}
+
+/// A recovery does what was not done yet, and before its line also what was.
+fn start(phase: &str, trace: &[String], fail: &str) -> Start {
+    let at = trace.iter().position(|p| p == phase).map_or(trace.len(), |at| at + 1);
+    Start { phase: phase.to_owned(), act: format!("kill {phase} 1\n{fail}"), then: trace[at..].to_vec() }
+}
+
+/// An import recovers without its input: what it passes then is found out by trying.
+fn import(lab: &Lab, test: &str, template: &Template) -> Result<Vec<Start>, String> {
+    let tried = |phase: &str| {
+        let case = Case { act: format!("kill {phase} 1\n"), recover: vec![String::new()], ..Case::default() };
+        let trace = play(lab, test, template, &case)?;
+        let Start { act, then, .. } = start(phase, &trace, "");
+        Ok(Start { phase: format!("{phase} of an import"), act, then })
+    };
+    ["journal.begin.durable", "storage.import.staged", "storage.import.after"].map(tried).into_iter().collect()
+}
+
+#[test]
+fn killed_again_while_recovering_at_every_kind_of_step_nothing_is_lost_or_left() {
+    const TEST: &str = "walks::killed_again_while_recovering_at_every_kind_of_step_nothing_is_lost_or_left";
+    child::serve();
+    let (lab, since) = (Lab::get(), Instant::now());
+    let templates = all(&lab, TEST);
+    let undone: Vec<Mutex<Option<(String, Vec<String>, usize)>>> = templates.iter().map(|_| Mutex::default()).collect();
+    let numbers: Vec<usize> = (0..templates.len()).collect();
+    none(&lab.each(&numbers, |n| {
+        *undone[*n].lock().expect("no panic") = undoing(&lab, TEST, &templates[*n])?;
+        Ok(())
+    }));
+    let (mut seen, mut cases) = (BTreeSet::new(), Vec::new());
+    for (template, undone) in templates.iter().zip(undone) {
+        let mut starts = match template.scenario.special {
+            _ if !template.scenario.faults.is_empty() => continue,
+            Special::Import => import(&lab, TEST, template).unwrap_or_else(|e| panic!("{e}")),
+            _ => ["journal.begin.durable", "journal.final.durable"].map(|p| start(p, &template.trace, "")).to_vec(),
+        };
+        if let Some((fail, trace, _)) = undone.into_inner().expect("no panic") {
+            starts.push(start("journal.unwind.durable", &trace, &fail));
+        }
+        for Start { phase, act, then } in starts {
+            for (kill, point) in kills(&then, 0).into_iter().zip(then) {
+                // Each kind of step once in each phase; the rest is left to chance.
+                if seen.insert((phase.clone(), point)) {
+                    let reconcile = cases.len() % 2 == 1;
+                    let recover = vec![kill];
+                    let case = Case { act: act.clone(), recover, reconcile, must_strike: true, ..Case::default() };
+                    cases.push((template.clone(), case));
+                }
+            }
+        }
+    }
+    let failed = lab.each(&cases, |(t, case)| play(&lab, TEST, t, case).map(drop));
+    say("killed again while recovering", cases.len(), since);
+    none(&failed);
+}
+
+/// Numbers drawn one after another from a seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).expect("below a usize")
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A random case: perhaps a failing step, a kill somewhere, perhaps more kills while recovering, perhaps the host with it.
+fn drawn(dice: &mut Dice, template: &Template, points: &[String]) -> Case {
+    let line = |dice: &mut Dice, verb: &str, own: bool| {
+        let from = if own && !template.trace.is_empty() { &template.trace } else { points };
+        format!("{verb} {} {}\n", from[dice.below(from.len())], 1 + dice.below(2) / dice.below(2).max(1))
+    };
+    let mut act = String::new();
+    if dice.one_in(2) {
+        act += &line(dice, "fail", true);
+    }
+    let own = dice.one_in(2);
+    act += &line(dice, "kill", own);
+    let mut recover = Vec::new();
+    for _ in 0..dice.below(3) {
+        let fail = if dice.one_in(4) { line(dice, "fail", true) } else { String::new() };
+        let own = dice.one_in(2);
+        recover.push(line(dice, "kill", own) + &fail);
+    }
+    Case { act, recover, reconcile: dice.one_in(2), host: dice.one_in(4), must_strike: false }
+}
+
+#[test]
+fn failing_killed_and_killed_again_at_random_nothing_is_lost_or_left() {
+    const TEST: &str = "walks::failing_killed_and_killed_again_at_random_nothing_is_lost_or_left";
+    child::serve();
+    let (lab, since) = (Lab::get(), Instant::now());
+    let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
+    let seed = number("BMI_SEED").unwrap_or_else(|| std::process::id().into());
+    let budget = Duration::from_secs(number("BMI_KILL_SECONDS").unwrap_or(120));
+    let mut templates = all(&lab, TEST);
+    templates.retain(|t| t.scenario.faults.is_empty());
+    let points: BTreeSet<String> = templates.iter().flat_map(|t| t.trace.iter().cloned()).collect();
+    let points: Vec<String> = points.into_iter().collect();
+    let _ = writeln!(std::io::stderr(), "kill: random cases with BMI_SEED={seed}");
+    let (mut failed, mut cases) = (Vec::new(), 0);
+    while failed.is_empty() && (cases == 0 || lab.started().elapsed() < budget) {
+        let batch: Vec<usize> = (cases..cases + templates.len()).collect();
+        failed = lab.each(&batch, |n| {
+            let template = &templates[n % templates.len()];
+            let case = drawn(&mut Dice(seed.wrapping_mul(1_000_003).wrapping_add(*n as u64)), template, &points);
+            play(&lab, TEST, template, &case).map(drop).map_err(|why| format!("BMI_SEED={seed}, case {n}: {why}"))
+        });
+        cases += batch.len();
+    }
+    say("failing and killed at random", cases, since);
     none(&failed);
 }

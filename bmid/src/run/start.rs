@@ -101,14 +101,14 @@ impl Engine {
                 Err(fault) => tracing::error!(operation = %live.intent.id, "operation cannot go on: {fault}"),
             }
         }
-        if let Some(path) = default_datastore {
-            default_datastore_now(&self, &path).await;
-        }
         if reconcile {
             self.tasks.spawn(Arc::clone(&self).keep_reconciled());
         }
         self.tasks.spawn(Arc::clone(&self).look_after_workers());
         self.tasks.spawn(Arc::clone(&self).keep_house());
+        if let Some(path) = default_datastore {
+            default_datastore_now(&self, &path).await;
+        }
     }
 
     /// Stops: nothing new begins, what runs stops at its next step and goes on after the next start. Waits 5 s at most.
@@ -142,15 +142,21 @@ pub fn default_datastore(path: &Path) -> Option<Request> {
 
 /// Makes the embedded default where no datastore of that name is. A failure is said and does not stop the start.
 async fn default_datastore_now(engine: &Arc<Engine>, path: &Path) {
-    let there = engine.store.read(|view| {
-        Ok(bmi::ops::datastore::find(
-            view,
-            &bmi::model::Ref::Own("default".parse().map_err(|_| Fault::internal("default is a name"))?),
-        )
-        .is_ok())
-    });
-    if there.unwrap_or(true) {
-        return;
+    let find = || {
+        engine.store.read(|view| {
+            let name = "default".parse().map_err(|_| Fault::internal("default is a name"))?;
+            Ok(bmi::ops::datastore::find(view, &bmi::model::Ref::Own(name)).ok())
+        })
+    };
+    // One that an interrupted start began to make may be undone now: how that ends is waited for.
+    while let Ok(Some(server)) = find() {
+        let Some(live) = server.operation.and_then(|o| engine.hub.get(o)) else { return };
+        let mut end = live.end.subscribe();
+        tokio::select! {
+            // The operation is gone together with its channel: look again.
+            _ = end.wait_for(Option::is_some) => {}
+            () = engine.stopping.cancelled() => return,
+        }
     }
     let Some(request) = default_datastore(path) else { return };
     let (out, mut answers) = tokio::sync::mpsc::channel(8);
