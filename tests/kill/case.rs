@@ -163,7 +163,10 @@ impl Judged<'_> {
         if self.template.scenario.special == Special::FirstStart {
             self.rig.until("datastore show default", |a| a["state"] == "active").await;
         }
-        if self.template.scenario.special != Special::Repairs && !case.host {
+        if case.host {
+            // Nobody asks for a reconcile here: what went down with the host comes back by itself.
+            self.by_itself().await?;
+        } else if self.template.scenario.special != Special::Repairs {
             self.look("recovered").await?;
         }
         self.reconcile().await?;
@@ -192,6 +195,18 @@ impl Judged<'_> {
         }
         let diff: String = wanted.iter().map(|w| format!("  compared:\n{}", shape.differs(w))).collect();
         Err(format!("{when}, expected {:?}:\n{diff}", self.expect))
+    }
+
+    async fn by_itself(&self) -> Result<(), String> {
+        let mut tries = 200;
+        while let Err(why) = self.sound("left alone").await {
+            tries -= 1;
+            if tries == 0 {
+                return Err(why);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// Nothing is open, broken or to be repaired.

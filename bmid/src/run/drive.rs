@@ -3,6 +3,7 @@
 //! A group is what ends together: all parts of an atomic operation, or one part of a bulk one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bmi::model::{Fault, Kind, Outcome, Part, Phase, Subject};
@@ -44,6 +45,9 @@ pub(super) async fn drive(engine: Arc<Engine>, live: Arc<Live>, parts: Vec<Part>
     let Some(end) = ended else { return };
     engine.claims.release(live.intent.id);
     engine.hub.remove(live.intent.id);
+    if engine.passed_over.swap(false, Ordering::SeqCst) {
+        engine.bell.notify_one();
+    }
     engine.log_end(&live.intent, end.result.as_ref().map(|_| ()));
     live.end.send_replace(Some(end));
 }
@@ -208,7 +212,7 @@ async fn run_group(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part]) -
             return Ran::Stopped;
         }
         let steps: Vec<Vec<Step>> = scripts.iter().flat_map(|s| s.forward().iter().cloned()).collect();
-        if let Some(ended) = insist(engine, live, parts, steps).await {
+        if let Some(ended) = insist(engine, live, parts, steps, false).await {
             return ended;
         }
     }
@@ -247,14 +251,21 @@ async fn unwind(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part], scri
         .iter()
         .flat_map(|s| s.reversible().iter().rev().map(|stage| stage.iter().filter_map(Step::inverse).collect()))
         .collect();
-    match insist(engine, live, parts, steps).await {
+    match insist(engine, live, parts, steps, true).await {
         Some(ended) => ended,
         None => Ran::Undone(reason),
     }
 }
 
-/// Steps that must succeed in the end. `None`: they have.
-async fn insist(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part], stages: Vec<Vec<Step>>) -> Option<Ran> {
+/// Steps that must succeed in the end. `None`: they have. Where it undoes, a thing that is not there needs no undoing: a
+/// tgtd that went down with the host has no target any more, and reconcile makes it once its node is free.
+async fn insist(
+    engine: &Arc<Engine>,
+    live: &Arc<Live>,
+    parts: &mut [Part],
+    stages: Vec<Vec<Step>>,
+    undoes: bool,
+) -> Option<Ran> {
     let mut left: Vec<Step> = stages.into_iter().flatten().collect();
     let mut tries = TRIES.iter();
     loop {
@@ -264,9 +275,13 @@ async fn insist(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part], stag
             if engine.is_stopping() {
                 return Some(Ran::Stopped);
             }
-            if let Err(fault) = step(engine, live, &s).await {
-                faults.push(fault);
-                failed.push(s);
+            match step(engine, live, &s).await {
+                Ok(_) => {}
+                Err(fault) if undoes && fault.kind == Kind::NotFound => {}
+                Err(fault) => {
+                    faults.push(fault);
+                    failed.push(s);
+                }
             }
         }
         let first = faults.first().cloned()?;

@@ -18,7 +18,7 @@ mod watch;
 pub use call::{Cancel, Out, Submission};
 pub use start::{Config, default_datastore};
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,6 +50,8 @@ pub struct Engine {
     stopping: Cancel,
     /// Seconds.
     reconcile_every: AtomicU64,
+    /// A reconcile passed over an object because an operation held it: it looks again when one ends.
+    passed_over: AtomicBool,
     /// One reconcile at a time.
     reconciling: tokio::sync::Mutex<()>,
     back_off: Mutex<reconcile::BackOff>,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bmi::model::{Caller, Change, Event, Fault, Id, Kind, Node, NodeState, Server, ViewExt};
@@ -198,14 +199,19 @@ impl Engine {
 
     /// One repair. `None`: an operation holds the object, or the difference has gone meanwhile; the next pass looks again.
     async fn repair(self: &Arc<Engine>, difference: Difference, check: bool) -> Option<Repair> {
-        if self.claims.is_changed(difference.id) || self.is_stopping() {
+        if self.is_stopping() {
             return None;
         }
         if check {
-            return Some(told(&difference, "proposed", String::new()));
+            let held = self.claims.is_changed(difference.id);
+            return (!held).then(|| told(&difference, "proposed", String::new()));
         }
         let id = self.fresh_id();
-        self.claims.take(id, REPAIR, &[difference.id], &[]).ok()?;
+        if self.claims.take(id, REPAIR, &[difference.id], &[]).is_err() {
+            self.passed_over.store(true, Ordering::SeqCst);
+            // Its holder may have ended before it could see that.
+            self.claims.take(id, REPAIR, &[difference.id], &[]).ok()?;
+        }
         let done = self.carry_out(&difference).await;
         self.claims.release(id);
         Some(match done {

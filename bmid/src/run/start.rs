@@ -1,7 +1,7 @@
 //! Start and stop: claims first, then the outside's ground, then the open intents go on, then everything that runs by itself.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,6 +57,7 @@ impl Engine {
             hub: hub::Hub::default(),
             bell: tokio::sync::Notify::new(),
             stopping: Cancel::default(),
+            passed_over: AtomicBool::new(false),
             reconcile_every: AtomicU64::new(config.reconcile_every.as_secs()),
             reconciling: tokio::sync::Mutex::new(()),
             back_off: Mutex::default(),
