@@ -12,7 +12,7 @@ use super::hub::{End, Live};
 use super::{Engine, drive, journal, random};
 use crate::store::Tx;
 
-/// The method name under which repairs claim, and so the beginning of a refusal because of one.
+/// The method name under which repairs claim.
 pub(super) const REPAIR: &str = "reconcile";
 
 /// What a plan came to.
@@ -21,6 +21,15 @@ enum Begun {
     Whole(Intent, Vec<Reply>, Event, bool),
     /// Steps are to be driven.
     Open(Intent, Vec<Part>),
+}
+
+/// What a begin that failed says beside its fault.
+#[derive(Default)]
+struct Tried {
+    /// It took claims, which nobody else holds under this id.
+    claimed: bool,
+    /// What is in the way is gone in a moment: a repair, or an operation whose end is written.
+    passing: bool,
 }
 
 impl Engine {
@@ -59,15 +68,18 @@ impl Engine {
         }
     }
 
-    /// Begins. A repair holds its object for moments only, so it is waited for; an operation in the way is a refusal.
+    /// Begins. What holds an object for a moment only is waited for; an operation in the way is a refusal.
     async fn begin_when_free(&self, call: &Submission, id: Id, encoded: &[u8], facts: &Facts) -> Result<Begun, Fault> {
         let mut tries = 100;
         loop {
-            let begun = self.write("begin", |tx| self.begin(tx, call, id, encoded.to_vec(), facts)).await;
+            let mut tried = Tried::default();
+            let begun = self.write("begin", |tx| self.begin(tx, call, id, encoded.to_vec(), facts, &mut tried)).await;
             let Err(fault) = begun else { return begun };
-            self.claims.release(id);
+            if tried.claimed {
+                self.claims.release(id);
+            }
             tries -= 1;
-            if tries == 0 || fault.kind != Kind::Busy || !fault.why.starts_with(REPAIR) {
+            if tries == 0 || !tried.passing {
                 return Err(fault);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -95,6 +107,7 @@ impl Engine {
         id: Id,
         encoded: Vec<u8>,
         facts: &Facts,
+        tried: &mut Tried,
     ) -> Result<Begun, Fault> {
         if tx.intent(id)?.is_some() || tx.answer(id)?.is_some() {
             return Err(Fault::new(Kind::Busy, format!("operation {id} has begun meanwhile")).fix("ask again"));
@@ -102,7 +115,11 @@ impl Engine {
         let plan = self.plan(tx, call, id, facts)?;
         let method = call.request.sheet().method();
         for part in &plan.parts {
-            self.claims.take(id, &method, &part.changes, &part.uses)?;
+            if let Err(held) = self.claims.take(id, &method, &part.changes, &part.uses) {
+                tried.passing = held.method == REPAIR || tx.answer(held.by)?.is_some();
+                return Err(held.into());
+            }
+            tried.claimed = true;
         }
         let begin = journal::Beginning { id, request: &call.request, encoded, caller: &call.caller, now: self.now() };
         if plan.has_steps() {

@@ -8,6 +8,22 @@ use std::sync::{Mutex, PoisonError};
 
 use bmi::model::{Fault, Id, Kind};
 
+/// Somebody else holds it.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Who.
+    pub by: Id,
+    /// What it is called.
+    pub method: String,
+}
+
+impl From<Held> for Fault {
+    fn from(Held { by, method }: Held) -> Fault {
+        Fault::new(Kind::Busy, format!("{method} ({by}) holds it"))
+            .fix(format!("wait for it (`bmictl op watch {by}`) and try again"))
+    }
+}
+
 /// Who holds what.
 #[derive(Default)]
 pub(super) struct Claims(Mutex<Table>);
@@ -19,10 +35,10 @@ struct Table {
     /// Object to the operations that use it.
     used: HashMap<Id, Vec<Id>>,
     /// Operation to its claims and its name for messages.
-    held: HashMap<Id, Held>,
+    held: HashMap<Id, Holding>,
 }
 
-struct Held {
+struct Holding {
     method: String,
     changes: Vec<Id>,
     uses: Vec<Id>,
@@ -30,7 +46,7 @@ struct Held {
 
 impl Claims {
     /// Takes all or none. The refusal names the operation in the way. An object both changed and used is changed.
-    pub(super) fn take(&self, operation: Id, method: &str, changes: &[Id], uses: &[Id]) -> Result<(), Fault> {
+    pub(super) fn take(&self, operation: Id, method: &str, changes: &[Id], uses: &[Id]) -> Result<(), Held> {
         let mut t = self.lock();
         let in_the_way = changes
             .iter()
@@ -41,8 +57,7 @@ impl Claims {
             .filter(|holder| **holder != operation);
         if let Some(holder) = in_the_way {
             let method = t.held.get(holder).map_or("an operation", |h| h.method.as_str());
-            return Err(Fault::new(Kind::Busy, format!("{method} ({holder}) holds it"))
-                .fix(format!("wait for it (`bmictl op watch {holder}`) and try again")));
+            return Err(Held { by: *holder, method: method.to_owned() });
         }
         for object in changes {
             t.changed.insert(*object, operation);
@@ -51,7 +66,7 @@ impl Claims {
         for object in &uses {
             t.used.entry(*object).or_default().push(operation);
         }
-        let held = t.held.entry(operation).or_insert_with(|| Held {
+        let held = t.held.entry(operation).or_insert_with(|| Holding {
             method: method.to_owned(),
             changes: Vec::new(),
             uses: Vec::new(),
@@ -109,8 +124,8 @@ mod tests {
         let c = Claims::default();
         c.take(id(1), "a", &[id(10)], &[id(20)]).expect("first");
         c.take(id(2), "b", &[id(11)], &[id(20)]).expect("two may use one thing");
-        assert_eq!(c.take(id(3), "c", &[id(20)], &[]).map_err(|f| f.kind), Err(Kind::Busy));
-        assert_eq!(c.take(id(3), "c", &[], &[id(10)]).map_err(|f| f.kind), Err(Kind::Busy));
+        assert!(c.take(id(3), "c", &[id(20)], &[]).is_err_and(|h| [id(1), id(2)].contains(&h.by)));
+        assert!(c.take(id(3), "c", &[], &[id(10)]).is_err_and(|h| Fault::from(h).kind == Kind::Busy));
         c.release(id(1));
         c.release(id(1));
         c.take(id(3), "c", &[id(10)], &[]).expect("free again");
