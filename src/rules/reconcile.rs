@@ -78,6 +78,14 @@ pub struct Difference {
     pub expects: Vec<Expect>,
 }
 
+impl Difference {
+    /// Whether it is about what operations stand on: a datastore or a network that is there, and lacks something.
+    #[must_use]
+    pub fn ground(&self) -> bool {
+        matches!(self.noun, "datastore" | "network")
+    }
+}
+
 /// A condition on rows, judged again under the repair's claim: an operation may have ended between looking and repairing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expect {

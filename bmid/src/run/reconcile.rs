@@ -120,7 +120,7 @@ impl Engine {
             workers: look(Ask::Worker).await,
         };
         let mut found = rules::ground(network, &want, &boot::service_digest(&want.serve), &seen);
-        found.retain(|d| self.start_is_due(d));
+        found.retain(|d| check || self.start_is_due(d));
         out.extend(self.repair_in_order(found, check).await);
         let entries = rules::entries(rows, network, &seen.boot, &self.defaults, &boot::digest);
         out.extend(self.repair_all(entries, check).await);
@@ -133,7 +133,7 @@ impl Engine {
         };
         out.extend(self.repair_all(rules::targets(rows, network, &targets), check).await);
         let mut doors = rules::doors(network, &want, &targets, &seen.workers);
-        doors.retain(|d| self.start_is_due(d));
+        doors.retain(|d| check || self.start_is_due(d));
         out.extend(self.repair_in_order(doors, check).await);
         out
     }
@@ -155,7 +155,7 @@ impl Engine {
         self.repair_all(ids.into_iter().map(rules::unknown_network).collect(), check).await
     }
 
-    /// Starting a worker again waits its turn.
+    /// Starting a worker again waits its turn. Asking counts as a try.
     fn start_is_due(&self, difference: &Difference) -> bool {
         let Action::Apply(steps) = &difference.action else { return true };
         let starts = steps.iter().find_map(|s| match s {
@@ -206,11 +206,13 @@ impl Engine {
             let held = self.claims.is_changed(difference.id);
             return (!held).then(|| told(&difference, "proposed", String::new()));
         }
-        let id = self.fresh_id();
-        if self.claims.take(id, REPAIR, &[difference.id], &[]).is_err() {
+        let (id, object) = (self.fresh_id(), [difference.id]);
+        // Ground is repaired under the operations that stand on it: they may be waiting for just that.
+        let (changes, uses) = if difference.ground() { (&[][..], &object[..]) } else { (&object[..], &[][..]) };
+        if self.claims.take(id, REPAIR, changes, uses).is_err() {
             self.passed_over.store(true, Ordering::SeqCst);
             // Its holder may have ended before it could see that.
-            self.claims.take(id, REPAIR, &[difference.id], &[]).ok()?;
+            self.claims.take(id, REPAIR, changes, uses).ok()?;
         }
         let done = self.carry_out(&difference).await;
         self.claims.release(id);
