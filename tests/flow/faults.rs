@@ -116,6 +116,50 @@ async fn reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_network_whose_tgtd_does_not_start_is_undone() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let before = rig.world();
+    rig.faults("fail worker.start.before 1\n");
+    let fault = rig.refuse("network create net2 --interface eth2 --address 10.9.1.1/24").await;
+    assert_eq!(fault.kind, Kind::Outside, "{fault}");
+    assert_eq!(rig.world(), before);
+    assert!(rig.run("op ls").await.items.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tgtd_that_dies_under_an_operation_is_started_under_it() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(WEB1).await;
+    rig.run("tag create web1 base").await;
+    let whole = rig.world();
+    rig.faults("hang target.swap.before 1 1\n");
+    let objects = rig.dir.join("world/objects");
+    let (ended, ()) = tokio::join!(rig.try_run("tag rollback web1 base"), async {
+        while !rig.dir.join("world/hits/target.swap.before").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for kind in ["targets", "portals"] {
+            std::fs::remove_dir_all(objects.join(kind)).unwrap();
+        }
+        let tgtd = whole.iter().find(|o| o.starts_with("worker/") && o.ends_with("@tgtd")).unwrap();
+        std::fs::remove_file(objects.join(tgtd)).unwrap();
+    });
+    ended.expect_err("its target is gone");
+    for _ in 0..200 {
+        if rig.world() == whole && rig.run("op ls").await.items.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(rig.world(), whole, "undone, and the target is back");
+    assert!(rig.run("op ls").await.items.is_empty());
+    rig.faults("");
+    rig.run("tag rollback web1 base").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operation_goes_on_after_a_restart() {
     let rig = Rig::new().await;
     rig.ground().await;

@@ -51,8 +51,8 @@ impl Resolve for Files {
 }
 
 /// What a command line came to.
-#[allow(dead_code, reason = "each test program needs its own part of it")]
 #[derive(Debug)]
+#[allow(dead_code, reason = "each test program needs its own part of it")]
 pub struct Answer {
     /// Items, as JSON shows them.
     pub items: Vec<Value>,
@@ -60,6 +60,7 @@ pub struct Answer {
     pub end: Ended,
 }
 
+#[allow(dead_code, reason = "each test program needs its own part of it")]
 impl Answer {
     /// The one item.
     pub fn one(&self) -> &Value {

@@ -125,6 +125,12 @@ impl World {
         }
     }
 
+    /// Whether an object of that kind was ever put there.
+    #[must_use]
+    pub fn knows(&self, kind: &str) -> bool {
+        self.dir.join("objects").join(kind).is_dir()
+    }
+
     /// All objects of a kind by name, in the order of their names.
     pub fn list<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<(String, T)>, DriverError> {
         let folder = self.dir.join("objects").join(kind);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bmi::model::{Fault, Kind, Outcome, Part, Phase, Subject};
 use bmi::ops::Facts;
-use bmi::step::{Imported, Script, Step};
+use bmi::step::{Fact, Imported, Look, Script, Step, TargetStep, WorkerKind};
 use futures_util::future::join_all;
 
 use super::hub::{End, Live};
@@ -396,5 +396,17 @@ async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Don
             late?
         }
     };
-    returned.map_err(Fault::from)
+    match returned {
+        Err(e) if e.kind == Kind::Unavailable && went_with_its_tgtd(engine, step).await => Ok(Done::ALREADY),
+        returned => returned.map_err(Fault::from),
+    }
+}
+
+/// Whether what the step takes away is gone because the tgtd that had it in memory is no process any more. One that is
+/// there and does not answer may still serve it.
+async fn went_with_its_tgtd(engine: &Engine, step: &Step) -> bool {
+    let Step::Target(taken @ (TargetStep::DropTarget(_) | TargetStep::ClosePortal(_))) = step else { return false };
+    let (_, fact) = engine.lanes.look(Arc::clone(&engine.drivers), Look::Workers(taken.network())).await;
+    let Fact::Workers(workers) = fact else { return false };
+    workers.iter().any(|w| w.kind == WorkerKind::Tgtd && w.pid == 0)
 }

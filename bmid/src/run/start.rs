@@ -83,12 +83,7 @@ impl Engine {
         Ok(open)
     }
 
-    async fn begin_work(
-        self: Arc<Engine>,
-        open: Vec<Arc<Live>>,
-        default_datastore: Option<PathBuf>,
-        reconcile: bool,
-    ) {
+    async fn begin_work(self: Arc<Engine>, open: Vec<Arc<Live>>, default_datastore: Option<PathBuf>, reconcile: bool) {
         // The ground first: an operation that was interrupted by the host's restart needs its tgtd and its datastore again.
         if reconcile && let Err(fault) = self.reconcile(false).await {
             tracing::warn!("the first reconcile could not look: {fault}");

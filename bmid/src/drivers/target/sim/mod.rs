@@ -1,7 +1,8 @@
 //! Targets played in a simulator's world: one object a target, an account, a portal.
 //!
 //! Behaves as the driver for tgtd does towards its caller, half-made targets included. Sessions are played from outside: the
-//! object `sessions/<iqn>` lists the initiators that are logged in. Whether a tgtd runs is not played: it always answers.
+//! object `sessions/<iqn>` lists the initiators that are logged in. In a world with simulated workers a network's tgtd answers
+//! while its worker is there; in one without, always.
 //!
 //! Points: `target.{make,drop,swap,open_portal,close_portal}.{before,after}`, and `target.{make,swap}.middle`, where a target
 //! lets nobody in yet and a LUN is away.
@@ -11,8 +12,9 @@ use std::net::Ipv4Addr;
 use bmi::model::{Id, Kind};
 use bmi::step::{
     ClosePortal, DropTarget, Fact, Look, Lun, MakeTarget, OpenPortal, Scope, Seen, SeenLun, SeenTarget, Session,
-    SwapLun, TargetStep,
+    SwapLun, TargetStep, WorkerKind,
 };
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::check::check;
@@ -43,6 +45,8 @@ struct Portal {
     port: u16,
 }
 
+/// The workers' simulator's objects: `<network>@<program>`.
+const WORKER: &str = "worker";
 const TARGETS: &str = "targets";
 const ACCOUNTS: &str = "accounts";
 const PORTALS: &str = "portals";
@@ -53,6 +57,16 @@ impl SimTarget {
     #[must_use]
     pub fn new(world: World) -> SimTarget {
         SimTarget { world }
+    }
+
+    /// Fails if that network's tgtd is known not to run.
+    fn answers(&self, network: Id, tried: &str) -> Result<(), DriverError> {
+        let name = format!("{network}@{}", WorkerKind::Tgtd.as_str());
+        if !self.world.knows(WORKER) || self.world.get::<IgnoredAny>(WORKER, &name)?.is_some() {
+            return Ok(());
+        }
+        let why = format!("tgtd of network {network} is not running");
+        Err(DriverError::new(Kind::Unavailable, tried, why).fix("bmid starts it again by itself"))
     }
 
     fn targets(&self, network: Id) -> Result<Vec<Object>, DriverError> {
@@ -163,6 +177,7 @@ impl SimTarget {
     }
 
     fn network(&self, network: Id) -> Result<Vec<Seen>, DriverError> {
+        self.answers(network, "list targets")?;
         let mut seen = Vec::new();
         for t in self.targets(network)? {
             seen.push(Seen::Target(SeenTarget {
@@ -203,14 +218,24 @@ impl Driver for SimTarget {
     fn apply(&self, step: &TargetStep, _cx: &StepCx<'_>) -> Result<Done, DriverError> {
         check(step)?;
         let tried = step.describe();
-        let changed = match step {
-            TargetStep::MakeTarget(s) => self.world.around("target.make", || self.make(s, tried)),
-            TargetStep::DropTarget(s) => self.world.around("target.drop", || self.take(s, tried)),
-            TargetStep::SwapLun(s) => self.world.around("target.swap", || self.swap(s, tried)),
-            TargetStep::OpenPortal(s) => self.world.around("target.open_portal", || self.open(s)),
-            TargetStep::ClosePortal(s) => self.world.around("target.close_portal", || self.close(s)),
-        }?;
-        Ok(Done::changed(changed))
+        let point = match step {
+            TargetStep::MakeTarget(_) => "target.make",
+            TargetStep::DropTarget(_) => "target.drop",
+            TargetStep::SwapLun(_) => "target.swap",
+            TargetStep::OpenPortal(_) => "target.open_portal",
+            TargetStep::ClosePortal(_) => "target.close_portal",
+        };
+        let act = || {
+            self.answers(step.network(), &tried)?;
+            match step {
+                TargetStep::MakeTarget(s) => self.make(s, tried),
+                TargetStep::DropTarget(s) => self.take(s, tried),
+                TargetStep::SwapLun(s) => self.swap(s, tried),
+                TargetStep::OpenPortal(s) => self.open(s),
+                TargetStep::ClosePortal(s) => self.close(s),
+            }
+        };
+        self.world.around(point, act).map(Done::changed)
     }
 
     fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
@@ -223,7 +248,8 @@ impl Driver for SimTarget {
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         match look {
-            Look::Sessions { network, tid, iqn } => Some(self.targets(*network).and_then(|all| {
+            Look::Sessions { network, tid, iqn } => Some(self.answers(*network, "list sessions").and_then(|()| {
+                let all = self.targets(*network)?;
                 let there = all.iter().any(|t| t.tid == *tid && t.iqn == *iqn);
                 Ok(Fact::Sessions(if there { self.sessions(iqn)? } else { Vec::new() }))
             })),
