@@ -86,7 +86,8 @@ pub async fn ask(rig: &Rig, id: Id, line: &str) -> Said {
 
 /// Whether the datastore of the first start is there, or was tried in vain.
 async fn first_start_is_over(rig: &Rig) -> bool {
-    let there = rig.try_run("datastore show default").await.is_ok_and(|a| a.items.iter().any(|d| d["state"] == "active"));
+    let there =
+        rig.try_run("datastore show default").await.is_ok_and(|a| a.items.iter().any(|d| d["state"] == "active"));
     let failed = |e: &Value| e["method"] == "datastore.create" && e["outcome"] == "failed";
     there || rig.run("event ls").await.items.iter().any(failed)
 }

@@ -24,7 +24,8 @@ impl Shape {
     pub fn of(store: &Store, dir: &Path, known: &BTreeSet<String>) -> Shape {
         let mut rows: Vec<String> = rows(store).into_iter().map(|r| plain(r, known).to_string()).collect();
         let named = |(name, object): (String, Value)| {
-            let name = name.split_once("targets/").map_or(name.clone(), |_| name[..name.rfind(':').unwrap_or(0)].into());
+            let name =
+                name.split_once("targets/").map_or(name.clone(), |_| name[..name.rfind(':').unwrap_or(0)].into());
             format!("{} = {}", mask(&name, known), plain(object, known))
         };
         let mut world: Vec<String> = objects(dir).into_iter().map(named).collect();
@@ -44,10 +45,14 @@ impl Shape {
     pub fn differs(&self, wanted: &Shape) -> String {
         let mut out = String::new();
         for (is, want) in [(&self.rows, &wanted.rows), (&self.world, &wanted.world)] {
-            let (mut more, mut less) = (is.clone(), want.clone());
-            more.retain(|m| !less.iter().position(|l| l == m).is_some_and(|at| !less.remove(at).is_empty()));
-            more.iter().for_each(|m| out += &format!("    too much: {m}\n"));
-            less.iter().for_each(|l| out += &format!("    missing:  {l}\n"));
+            let mut missing = want.clone();
+            for one in is {
+                match missing.iter().position(|m| m == one) {
+                    Some(at) => drop(missing.remove(at)),
+                    None => out += &format!("    too much: {one}\n"),
+                }
+            }
+            missing.iter().for_each(|m| out += &format!("    missing:  {m}\n"));
         }
         out
     }
@@ -120,10 +125,12 @@ fn mask(text: &str, known: &BTreeSet<String>) -> String {
 
 /// All ids in a text.
 fn ids(text: &str) -> Vec<String> {
-    let is_id = |w: &[u8]| w.iter().enumerate().all(|(i, b)| match i {
-        8 | 13 | 18 | 23 => *b == b'-',
-        _ => b.is_ascii_hexdigit(),
-    });
+    let is_id = |w: &[u8]| {
+        w.iter().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => *b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        })
+    };
     text.as_bytes().windows(36).filter(|w| is_id(w)).map(|w| String::from_utf8_lossy(w).into_owned()).collect()
 }
 
@@ -164,7 +171,9 @@ pub fn torn(store: &Store, dir: &Path) -> Vec<String> {
         wrong.extend(needs.iter().filter(|n| !world.contains_key(*n)).map(|n| format!("{name} stands without {n}")));
         for lun in object["luns"].as_array().into_iter().flatten() {
             let path = lun["path"].as_str().unwrap_or_default().trim_end_matches(".raw");
-            let behind = |n: &String| n.strip_prefix("disk/").and_then(|n| n.split_once('/')).is_some_and(|(_, n)| path.ends_with(n));
+            let behind = |n: &String| {
+                n.strip_prefix("disk/").and_then(|n| n.split_once('/')).is_some_and(|(_, n)| path.ends_with(n))
+            };
             if !world.keys().any(behind) {
                 wrong.push(format!("{name} gives out {path}, which is not there"));
             }

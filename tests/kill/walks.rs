@@ -71,19 +71,46 @@ fn killed_at_every_step_boundary_nothing_is_lost_or_left() {
     none(&failed);
 }
 
-/// The faults that make a scenario undo all it can, and from where on in the trace that comes of it the undoing goes.
-fn undoing(lab: &Lab, test: &str, template: &Template) -> Result<Option<(String, Vec<String>, usize)>, String> {
-    let line = |p: &String| ["journal.final.applied", "journal.end.applied", "journal.unwind.applied"].contains(&p.as_str());
-    let end = template.trace.iter().position(line).unwrap_or(template.trace.len());
+/// A scenario made to undo all it can.
+struct Undoing {
+    /// The fault that makes it.
+    fail: String,
+    /// The points it passes.
+    trace: Vec<String>,
+    /// Where in them the undoing begins.
+    from: usize,
+}
+
+/// How a scenario is made to undo all it can; none if there is nothing to be undone in it.
+fn undoing(lab: &Lab, test: &str, template: &Template) -> Result<Option<Undoing>, String> {
+    const LINES: [&str; 2] = ["journal.final.applied", "journal.end.applied"];
+    let end = template.trace.iter().position(|p| LINES.contains(&p.as_str())).unwrap_or(0);
     let Some(at) = template.trace[..end].iter().rposition(|p| p.ends_with(".after")) else { return Ok(None) };
-    if template.scenario.faults.is_empty() && template.trace.iter().any(|p| p == "journal.begin.durable") {
-        let fail = kills(&template.trace[..=at], at)[0].replace("kill ", "fail ");
-        let trace = play(lab, test, template, &Case { act: fail.clone(), ..Case::default() })?;
-        let undo = trace.iter().position(|p| p == "journal.unwind.applied");
-        let undo = undo.ok_or_else(|| format!("{}: {fail} does not make it undo", template.scenario.name()))?;
-        return Ok(Some((fail, trace, undo)));
+    if !template.scenario.faults.is_empty() {
+        return Ok(None);
     }
-    Ok(None)
+    let fail = kills(&template.trace[..=at], at)[0].replace("kill ", "fail ");
+    let trace = play(lab, test, template, &Case { act: fail.clone(), ..Case::default() })?;
+    match trace.iter().position(|p| p == "journal.unwind.applied") {
+        Some(from) => Ok(Some(Undoing { fail, trace, from })),
+        None => Err(format!("{}: {fail} does not make it undo", template.scenario.name())),
+    }
+}
+
+#[test]
+fn failing_at_every_step_boundary_it_is_undone_or_goes_on() {
+    const TEST: &str = "walks::failing_at_every_step_boundary_it_is_undone_or_goes_on";
+    child::serve();
+    let (lab, since) = (Lab::get(), Instant::now());
+    let mut cases = Vec::new();
+    for template in all(&lab, TEST).into_iter().filter(|t| t.scenario.faults.is_empty()) {
+        for kill in kills(&template.trace, 0).iter().filter(|k| !k.starts_with("kill journal.")) {
+            cases.push((template.clone(), Case { act: kill.replace("kill ", "fail "), ..Case::default() }));
+        }
+    }
+    let failed = lab.each(&cases, |(t, case)| play(&lab, TEST, t, case).map(drop));
+    say("failing at every step boundary", cases.len(), since);
+    none(&failed);
 }
 
 #[test]
@@ -93,8 +120,8 @@ fn killed_at_every_step_boundary_of_undoing_nothing_is_lost_or_left() {
     let (lab, since) = (Lab::get(), Instant::now());
     let cases = Mutex::new(Vec::new());
     let found = lab.each(&all(&lab, TEST), |template| {
-        if let Some((fail, trace, undo)) = undoing(&lab, TEST, template)? {
-            for kill in kills(&trace, undo) {
+        if let Some(Undoing { fail, trace, from }) = undoing(&lab, TEST, template)? {
+            for kill in kills(&trace, from) {
                 let case = Case { act: format!("{kill}{fail}"), must_strike: true, ..Case::default() };
                 cases.lock().expect("no panic").push((template.clone(), case));
             }
@@ -139,7 +166,7 @@ fn killed_again_while_recovering_at_every_kind_of_step_nothing_is_lost_or_left()
     child::serve();
     let (lab, since) = (Lab::get(), Instant::now());
     let templates = all(&lab, TEST);
-    let undone: Vec<Mutex<Option<(String, Vec<String>, usize)>>> = templates.iter().map(|_| Mutex::default()).collect();
+    let undone: Vec<Mutex<Option<Undoing>>> = templates.iter().map(|_| Mutex::default()).collect();
     let numbers: Vec<usize> = (0..templates.len()).collect();
     none(&lab.each(&numbers, |n| {
         *undone[*n].lock().expect("no panic") = undoing(&lab, TEST, &templates[*n])?;
@@ -152,7 +179,7 @@ fn killed_again_while_recovering_at_every_kind_of_step_nothing_is_lost_or_left()
             Special::Import => import(&lab, TEST, template).unwrap_or_else(|e| panic!("{e}")),
             _ => ["journal.begin.durable", "journal.final.durable"].map(|p| start(p, &template.trace, "")).to_vec(),
         };
-        if let Some((fail, trace, _)) = undone.into_inner().expect("no panic") {
+        if let Some(Undoing { fail, trace, .. }) = undone.into_inner().expect("no panic") {
             starts.push(start("journal.unwind.durable", &trace, &fail));
         }
         for Start { phase, act, then } in starts {
