@@ -76,6 +76,9 @@ pub struct Difference {
     pub action: Action,
     /// What must still hold when the repair begins.
     pub expects: Vec<Expect>,
+    /// It removes what no record wants. Done only when somebody asks: after a lost store or an older dump the records, not
+    /// the disks, are what is wrong.
+    pub removes: bool,
 }
 
 impl Difference {
@@ -131,6 +134,7 @@ fn of_node(records: &NodeRecords, what: impl Into<String>, action: Action) -> Di
         what: what.into(),
         action,
         expects: vec![Expect::Row(node.clone().into()), Expect::Row(records.target.clone().into())],
+        removes: false,
     }
 }
 
@@ -142,11 +146,20 @@ fn of_network(network: &Network, what: impl Into<String>, steps: Vec<Step>) -> D
         what: what.into(),
         action: Action::Apply(steps),
         expects: vec![Expect::Row(network.clone().into())],
+        removes: false,
     }
 }
 
 fn orphan(noun: &'static str, id: Id, what: String, steps: Vec<Step>, expect: Expect) -> Difference {
-    Difference { noun, id, name: id.to_string(), what, action: Action::Apply(steps), expects: vec![expect] }
+    Difference {
+        noun,
+        id,
+        name: id.to_string(),
+        what,
+        action: Action::Apply(steps),
+        expects: vec![expect],
+        removes: true,
+    }
 }
 
 /// A datastore that is not within reach.
@@ -163,6 +176,7 @@ pub fn datastore(server: &Server, seen: &[Seen]) -> Option<Difference> {
         what: "its folder is not there or is not this datastore's".to_owned(),
         action: Action::Apply(vec![OpenStore { datastore: server.id, place }.into()]),
         expects: vec![Expect::Row(server.clone().into())],
+        removes: false,
     })
 }
 

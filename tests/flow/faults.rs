@@ -181,3 +181,21 @@ async fn an_operation_goes_on_after_a_restart() {
     assert!(rig.run("state check").await.items.is_empty());
     drop(keep);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_store_takes_nothing_down_by_itself() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(WEB1).await;
+    let whole = rig.world();
+    let (dir, keep) = rig.stop().await;
+    std::fs::remove_dir_all(dir.join("state")).unwrap();
+    let rig = Rig::lost_at(&dir).await;
+    let kept: Vec<String> = rig.world().into_iter().filter(|o| whole.contains(o)).collect();
+    assert_eq!(kept, whole, "machines go on running on an engine that has lost its records");
+    let proposed = rig.ask(Rig::root(), Envelope { check: true, ..Envelope::default() }, "reconcile").await.unwrap();
+    assert!(!proposed.items.is_empty(), "what no record wants is told");
+    rig.run("reconcile").await;
+    assert!(!rig.world().iter().any(|o| o.starts_with("worker/")), "and goes when somebody asks");
+    drop(keep);
+}

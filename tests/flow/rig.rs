@@ -110,7 +110,12 @@ impl Rig {
 
     /// In a folder that may hold an earlier one's state and world.
     pub async fn at(dir: &Path) -> Rig {
-        Rig::with(dir, DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators")).await
+        Rig::with(dir, DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators"), "datastore").await
+    }
+
+    /// The same, whose default datastore is in another folder: for a store that was lost.
+    pub async fn lost_at(dir: &Path) -> Rig {
+        Rig::with(dir, DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators"), "elsewhere").await
     }
 
     /// A fresh one with the real drivers. The caller has a network namespace of its own.
@@ -124,11 +129,12 @@ impl Rig {
     /// The same, in a folder that may hold an earlier one's state.
     pub async fn real_at(dir: &Path) -> Rig {
         let paths = bmid::drivers::Paths { state: dir.join("state"), run: dir.join("run") };
-        Rig::with(dir, DriverSet::real(&paths, Arc::new(Plain), bmid::drivers::worker::Manager::Detached)).await
+        Rig::with(dir, DriverSet::real(&paths, Arc::new(Plain), bmid::drivers::worker::Manager::Detached), "datastore")
+            .await
     }
 
-    async fn with(dir: &Path, drivers: DriverSet) -> Rig {
-        let rig = Rig::over(dir, Rig::open(dir), drivers, Some(dir.join("datastore")), true);
+    async fn with(dir: &Path, drivers: DriverSet, datastore: &str) -> Rig {
+        let rig = Rig::over(dir, Rig::open(dir), drivers, Some(dir.join(datastore)), true);
         rig.until("datastore show default", |a| a["state"] == "active").await;
         rig
     }

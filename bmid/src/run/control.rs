@@ -17,6 +17,7 @@ use bmi::step::{Backing, Export, Step};
 use super::call::{Cancel, Out, Submission};
 use super::change::{Waited, send, wait_end};
 use super::lanes::Returned;
+use super::reconcile::Pass;
 use super::{Engine, journal};
 use crate::drivers::StepCx;
 use crate::store::EventFilter;
@@ -62,7 +63,7 @@ impl Engine {
             }
             Request::ImageExport(op) => vec![Reply::ImageExport(self.export(op, &mut call, &cancel).await?)],
             Request::Reconcile(_) => {
-                let repairs = self.reconcile(call.envelope.check).await?;
+                let repairs = self.reconcile(if call.envelope.check { Pass::Check } else { Pass::Asked }).await?;
                 changed = repairs.iter().any(|r| r.outcome == "done" || r.outcome == "proposed");
                 repairs.into_iter().map(Reply::Reconcile).collect()
             }

@@ -21,6 +21,20 @@ use crate::drivers::{DriverError, DriverSet, StepCx, boot};
 /// A driver is asked what it sees within this time.
 const OBSERVE: Duration = Duration::from_secs(20);
 
+/// A repair is waited for this long; it goes on beyond.
+const REPAIRED: Duration = Duration::from_secs(180);
+
+/// Who wants a pass, and so what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Somebody who only wants to know.
+    Check,
+    /// Start, timer, a worker's death: puts back what was promised and removes nothing.
+    ByItself,
+    /// Somebody: removes what no record wants, too.
+    Asked,
+}
+
 /// Which driver to ask.
 #[derive(Clone, Copy)]
 enum Ask {
@@ -65,20 +79,20 @@ impl BackOff {
 }
 
 impl Engine {
-    /// One pass. With `check` it only proposes.
-    pub(super) async fn reconcile(self: &Arc<Engine>, check: bool) -> Result<Vec<Repair>, Fault> {
+    /// One pass.
+    pub(super) async fn reconcile(self: &Arc<Engine>, pass: Pass) -> Result<Vec<Repair>, Fault> {
         let _one = self.reconciling.lock().await;
         let rows = Arc::new(self.store.read(Rows::load)?);
         let mut repairs =
-            join_all(rows.datastores.iter().map(|s| self.reconcile_datastore(&rows, s, check))).await.concat();
-        let networks = join_all(rows.networks.iter().map(|(n, on)| self.reconcile_network(&rows, n, on, check))).await;
+            join_all(rows.datastores.iter().map(|s| self.reconcile_datastore(&rows, s, pass))).await.concat();
+        let networks = join_all(rows.networks.iter().map(|(n, on)| self.reconcile_network(&rows, n, on, pass))).await;
         repairs.extend(networks.concat());
-        repairs.extend(self.reconcile_unknown(&rows, check).await);
+        repairs.extend(self.reconcile_unknown(&rows, pass).await);
         self.note_repairs(&repairs).await;
         Ok(repairs)
     }
 
-    async fn reconcile_datastore(self: &Arc<Engine>, rows: &Arc<Rows>, server: &Server, check: bool) -> Vec<Repair> {
+    async fn reconcile_datastore(self: &Arc<Engine>, rows: &Arc<Rows>, server: &Server, pass: Pass) -> Vec<Repair> {
         let Some(place) = server.place.clone() else { return Vec::new() };
         let scope = Scope::Datastore { datastore: server.id, place };
         let seen = match self.observe(Ask::Storage, &scope).await {
@@ -88,12 +102,12 @@ impl Engine {
         let mut out = Vec::new();
         let mut seen = seen;
         if let Some(difference) = rules::datastore(server, &seen) {
-            out.extend(self.repair_all(vec![difference], check).await);
+            out.extend(self.repair_all(vec![difference], pass).await);
             seen = self.observe(Ask::Storage, &scope).await.unwrap_or_default();
         }
         let mut found = rules::orphan_backings(rows, server, &seen);
         found.extend(rules::disks(rows, server, &seen));
-        out.extend(self.repair_all(found, check).await);
+        out.extend(self.repair_all(found, pass).await);
         out
     }
 
@@ -102,7 +116,7 @@ impl Engine {
         rows: &Arc<Rows>,
         network: &bmi::model::Network,
         on: &bmi::model::EngineNetwork,
-        check: bool,
+        pass: Pass,
     ) -> Vec<Repair> {
         let want = wanted::network(network, on, &self.defaults);
         let scope = Scope::Network { network: network.id, interface: on.interface.clone() };
@@ -120,10 +134,10 @@ impl Engine {
             workers: look(Ask::Worker).await,
         };
         let mut found = rules::ground(network, &want, &boot::service_digest(&want.serve), &seen);
-        found.retain(|d| check || self.start_is_due(d));
-        out.extend(self.repair_in_order(found, check).await);
+        found.retain(|d| pass == Pass::Check || self.start_is_due(d));
+        out.extend(self.repair_in_order(found, pass).await);
         let entries = rules::entries(rows, network, &seen.boot, &self.defaults, &boot::digest);
-        out.extend(self.repair_all(entries, check).await);
+        out.extend(self.repair_all(entries, pass).await);
         let targets = match self.observe(Ask::Target, &scope).await {
             Ok(seen) => seen,
             Err(fault) => {
@@ -131,15 +145,15 @@ impl Engine {
                 return out;
             }
         };
-        out.extend(self.repair_all(rules::targets(rows, network, &targets), check).await);
+        out.extend(self.repair_all(rules::targets(rows, network, &targets), pass).await);
         let mut doors = rules::doors(network, &want, &targets, &seen.workers);
-        doors.retain(|d| check || self.start_is_due(d));
-        out.extend(self.repair_in_order(doors, check).await);
+        doors.retain(|d| pass == Pass::Check || self.start_is_due(d));
+        out.extend(self.repair_in_order(doors, pass).await);
         out
     }
 
     /// Networks that drivers have something of and rows do not.
-    async fn reconcile_unknown(self: &Arc<Engine>, rows: &Arc<Rows>, check: bool) -> Vec<Repair> {
+    async fn reconcile_unknown(self: &Arc<Engine>, rows: &Arc<Rows>, pass: Pass) -> Vec<Repair> {
         let mut ids: Vec<Id> = Vec::new();
         for ask in [Ask::Worker, Ask::Boot, Ask::Target] {
             // A driver that cannot say has nothing to collect now; the next pass asks again.
@@ -152,7 +166,7 @@ impl Engine {
         ids.sort_unstable();
         ids.dedup();
         ids.retain(|id| !rows.networks.iter().any(|(n, _)| n.id == *id));
-        self.repair_all(ids.into_iter().map(rules::unknown_network).collect(), check).await
+        self.repair_all(ids.into_iter().map(rules::unknown_network).collect(), pass).await
     }
 
     /// Starting a worker again waits its turn. Asking counts as a try.
@@ -184,27 +198,35 @@ impl Engine {
     }
 
     /// Repairs of different objects, side by side.
-    async fn repair_all(self: &Arc<Engine>, found: Vec<Difference>, check: bool) -> Vec<Repair> {
-        join_all(found.into_iter().map(|d| self.repair(d, check))).await.into_iter().flatten().collect()
+    async fn repair_all(self: &Arc<Engine>, found: Vec<Difference>, pass: Pass) -> Vec<Repair> {
+        join_all(found.into_iter().map(|d| self.repair(d, pass))).await.into_iter().flatten().collect()
     }
 
     /// Repairs of one object, one after another.
-    async fn repair_in_order(self: &Arc<Engine>, found: Vec<Difference>, check: bool) -> Vec<Repair> {
+    async fn repair_in_order(self: &Arc<Engine>, found: Vec<Difference>, pass: Pass) -> Vec<Repair> {
         let mut out = Vec::new();
         for difference in found {
-            out.extend(self.repair(difference, check).await);
+            out.extend(self.repair(difference, pass).await);
         }
         out
     }
 
     /// One repair. `None`: an operation holds the object, or the difference has gone meanwhile; the next pass looks again.
-    async fn repair(self: &Arc<Engine>, difference: Difference, check: bool) -> Option<Repair> {
+    async fn repair(self: &Arc<Engine>, difference: Difference, pass: Pass) -> Option<Repair> {
         if self.is_stopping() {
             return None;
         }
-        if check {
-            let held = self.claims.is_changed(difference.id);
-            return (!held).then(|| told(&difference, "proposed", String::new()));
+        match pass {
+            Pass::Check => {
+                let held = self.claims.is_changed(difference.id);
+                return (!held).then(|| told(&difference, "proposed", String::new()));
+            }
+            Pass::ByItself if difference.removes => {
+                let held = self.claims.is_changed(difference.id);
+                let why = "nothing is removed unless somebody asks: `bmictl reconcile`".to_owned();
+                return (!held).then(|| told(&difference, "left", why));
+            }
+            Pass::ByItself | Pass::Asked => {}
         }
         let (id, object) = (self.fresh_id(), [difference.id]);
         // Ground is repaired under the operations that stand on it: they may be waiting for just that.
@@ -214,12 +236,19 @@ impl Engine {
             // Its holder may have ended before it could see that.
             self.claims.take(id, REPAIR, changes, uses).ok()?;
         }
-        let done = self.carry_out(&difference).await;
-        self.claims.release(id);
-        Some(match done {
-            Ok(true) => told(&difference, "done", String::new()),
-            Ok(false) => return None,
-            Err(fault) => told(&difference, "failed", fault.to_string()),
+        // A task of its own: should a call not return in time, the claim stays until it has.
+        let (engine, of) = (Arc::clone(self), difference.clone());
+        let repairing = self.tasks.spawn(async move {
+            let done = engine.carry_out(&of).await;
+            engine.claims.release(id);
+            done
+        });
+        Some(match tokio::time::timeout(REPAIRED, repairing).await {
+            Ok(Ok(Ok(true))) => told(&difference, "done", String::new()),
+            Ok(Ok(Ok(false))) => return None,
+            Ok(Ok(Err(fault))) => told(&difference, "failed", fault.to_string()),
+            Ok(Err(defect)) => told(&difference, "failed", super::lanes::panicked(defect).to_string()),
+            Err(_) => told(&difference, "failed", format!("it has not returned within {} s", REPAIRED.as_secs())),
         })
     }
 
@@ -250,13 +279,12 @@ impl Engine {
     async fn apply_now(&self, step: &Step) -> Result<(), Fault> {
         let (drivers, what) = (Arc::clone(&self.drivers), step.clone());
         let deadline = Duration::from_secs(step.deadline_seconds());
-        match self.lanes.run(step.lane(), deadline, move || drivers.apply(&what, &StepCx::PLAIN)).await? {
-            Returned::InTime(done) => done.map(|_| ()).map_err(Fault::from),
-            Returned::Late(_) => {
-                Err(Fault::new(Kind::Timeout, format!("it has not returned within {} s", deadline.as_secs()))
-                    .trying(step.describe()))
-            }
-        }
+        let done = match self.lanes.run(step.lane(), deadline, move || drivers.apply(&what, &StepCx::PLAIN)).await? {
+            Returned::InTime(done) => done,
+            // It is not sure until it has really returned.
+            Returned::Late(handle) => handle.await.map_err(super::lanes::panicked)?,
+        };
+        done.map(|_| ()).map_err(Fault::from)
     }
 
     /// Says in a node's row that it cannot boot, or can again.
@@ -277,6 +305,12 @@ impl Engine {
         let failed: Vec<&Repair> = repairs.iter().filter(|r| r.outcome == "failed").collect();
         for repair in &failed {
             tracing::warn!(object = %repair.object, "repair failed: {}: {}", repair.difference, repair.message);
+        }
+        let left = repairs.iter().filter(|r| r.outcome == "left").count();
+        if left > 0 {
+            tracing::warn!(
+                "{left} things carry this engine's mark and no record wants them; `bmictl reconcile --check` lists them"
+            );
         }
         if done == 0 {
             return;

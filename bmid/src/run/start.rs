@@ -75,7 +75,14 @@ impl Engine {
         for intent in self.store.intents()? {
             self.claims.take(intent.id, &intent.method, &intent.changes, &intent.uses)?;
             let parts = self.store.parts(intent.id)?;
-            let request = control::request(&intent)?;
+            let request = match control::request(&intent) {
+                Ok(request) => request,
+                // Its objects stay held, everything else is served: one bad record must not stop the start.
+                Err(fault) => {
+                    tracing::error!(operation = %intent.id, method = intent.method, "operation cannot go on and holds its objects: {fault}");
+                    continue;
+                }
+            };
             let live = Arc::new(Live::new(intent, request, Vec::new(), control::standings(&parts)));
             self.hub.add(Arc::clone(&live));
             open.push(live);
@@ -85,7 +92,7 @@ impl Engine {
 
     async fn begin_work(self: Arc<Engine>, open: Vec<Arc<Live>>, default_datastore: Option<PathBuf>, reconcile: bool) {
         // The ground first: an operation that was interrupted by the host's restart needs its tgtd and its datastore again.
-        if reconcile && let Err(fault) = self.reconcile(false).await {
+        if reconcile && let Err(fault) = self.reconcile(super::reconcile::Pass::ByItself).await {
             tracing::warn!("the first reconcile could not look: {fault}");
         }
         for live in open {

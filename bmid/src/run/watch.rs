@@ -27,7 +27,7 @@ impl Engine {
                 () = self.bell.notified() => {}
                 () = tokio::time::sleep(every) => {}
             }
-            if let Err(fault) = self.reconcile(false).await {
+            if let Err(fault) = self.reconcile(super::reconcile::Pass::ByItself).await {
                 tracing::warn!("reconcile could not look: {fault}");
             }
         }

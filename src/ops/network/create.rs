@@ -60,6 +60,55 @@ impl NetworkCreate {
         Ok(())
     }
 
+    fn check_name(&self) -> Result<(), Fault> {
+        if self.interface.is_empty()
+            || self.interface.len() > 15
+            || self.interface.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control() || !c.is_ascii())
+        {
+            return Err(Fault::invalid(format!(
+                "{:?} is not an interface's name",
+                self.interface.chars().take(20).collect::<String>()
+            ))
+            .fix("`ip link` lists the host's interfaces"));
+        }
+        Ok(())
+    }
+
+    /// The network as it stands already, if it is exactly this one.
+    fn same(&self, cx: &Cx<'_>) -> Result<Option<Network>, Fault> {
+        let key = owned(cx.project(), &self.name);
+        let Some(old) = cx.view.by_key::<Network>(Index::NetworkName, &key)? else { return Ok(None) };
+        let on = wanted::engine_network(cx.view, old.id)?;
+        if (old.address, old.range, old.dhcp, old.state) == (self.address, self.range, self.dhcp, NetworkState::Ready)
+            && on.interface == self.interface
+        {
+            return Ok(Some(old));
+        }
+        Err(Fault::new(Kind::Duplicate, format!("there is a network {} already, and it is another one", self.name))
+            .fix("choose another name, or remove that one"))
+    }
+
+    /// Refuses a subnet or an interface that another network has.
+    fn check_others(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        for other in cx.view.live::<Network>()? {
+            if other.address.overlaps(self.address) {
+                return Err(Fault::conflict(format!(
+                    "{} overlaps {} of network {}",
+                    self.address, other.address, other.name
+                ))
+                .fix("give each network a subnet of its own"));
+            }
+        }
+        if let Some(taken) =
+            cx.view.by_key::<EngineNetwork>(Index::EngineInterface, &under(cx.engine(), self.interface.as_bytes()))?
+        {
+            let other = cx.view.must::<Network>(taken.network)?;
+            return Err(Fault::conflict(format!("interface {} serves network {} already", self.interface, other.name))
+                .fix("use another interface, or remove that network"));
+        }
+        Ok(())
+    }
+
     /// The interface as the host has it, and whether the address has still to be put there.
     fn check_interface(&self, cx: &Cx<'_>) -> Result<bool, Fault> {
         let all = match cx.facts.get(&Look::Interfaces) {
@@ -124,48 +173,12 @@ impl Op for NetworkCreate {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        if self.interface.is_empty()
-            || self.interface.len() > 15
-            || self.interface.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control() || !c.is_ascii())
-        {
-            return Err(Fault::invalid(format!(
-                "{:?} is not an interface's name",
-                self.interface.chars().take(20).collect::<String>()
-            ))
-            .fix("`ip link` lists the host's interfaces"));
-        }
+        self.check_name()?;
         self.check_range()?;
-        let key = owned(cx.project(), &self.name);
-        if let Some(old) = cx.view.by_key::<Network>(Index::NetworkName, &key)? {
-            let on = wanted::engine_network(cx.view, old.id)?;
-            if (old.address, old.range, old.dhcp, old.state)
-                == (self.address, self.range, self.dhcp, NetworkState::Ready)
-                && on.interface == self.interface
-            {
-                return Ok(Plan::already("network", old.id, &old.name));
-            }
-            return Err(Fault::new(
-                Kind::Duplicate,
-                format!("there is a network {} already, and it is another one", self.name),
-            )
-            .fix("choose another name, or remove that one"));
+        if let Some(old) = self.same(cx)? {
+            return Ok(Plan::already("network", old.id, &old.name));
         }
-        for other in cx.view.live::<Network>()? {
-            if other.address.overlaps(self.address) {
-                return Err(Fault::conflict(format!(
-                    "{} overlaps {} of network {}",
-                    self.address, other.address, other.name
-                ))
-                .fix("give each network a subnet of its own"));
-            }
-        }
-        if let Some(taken) =
-            cx.view.by_key::<EngineNetwork>(Index::EngineInterface, &under(cx.engine(), self.interface.as_bytes()))?
-        {
-            let other = cx.view.must::<Network>(taken.network)?;
-            return Err(Fault::conflict(format!("interface {} serves network {} already", self.interface, other.name))
-                .fix("use another interface, or remove that network"));
-        }
+        self.check_others(cx)?;
         let ours = self.check_interface(cx)?;
         let start = cx.number();
         let network = Network {
