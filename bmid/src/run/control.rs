@@ -4,7 +4,7 @@ use std::io::{BufReader, BufWriter};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bmi::model::{Answer, Fault, Format, Id, Intent, Kind, Outcome, Part, Phase, Standing};
+use bmi::model::{Answer, Fault, Format, Id, Intent, Kind, Outcome, Part, Phase, Server, Standing, ViewExt};
 use bmi::ops::event::{EventLs, EventView};
 use bmi::ops::image::export::ImageExport;
 use bmi::ops::operation::OpView;
@@ -12,7 +12,7 @@ use bmi::ops::state::{Problem, StateDone};
 use bmi::ops::{Reply, Request, image};
 use bmi::protocol::Ended;
 use bmi::rules::wanted;
-use bmi::step::{Backing, Export, Step};
+use bmi::step::{Backing, Export, Step, UnmakeStore};
 
 use super::call::{Cancel, Out, Submission};
 use super::change::{Waited, send, wait_end};
@@ -184,14 +184,27 @@ impl Engine {
     async fn restore(&self, call: &mut Submission) -> Result<StateDone, Fault> {
         let file = file(call)?;
         let store = self.store.clone();
+        let before = self.store.read(|view| view.live::<Server>())?;
         let done = blocking(move || {
             let rows = store.restore(&mut BufReader::new(&file))?;
             Ok(StateDone { rows })
         })
         .await?;
+        for server in before {
+            self.unmake_replaced(&server).await;
+        }
         self.drivers.cut("journal", "restore", "durable");
         self.bell.notify_one();
         Ok(done)
+    }
+
+    /// The default datastore of the first start gives its folder up, so that the restored one finds its own or none.
+    async fn unmake_replaced(&self, server: &Server) {
+        let replaced = self.store.read(|view| Ok(view.get::<Server>(server.id)?.is_none())).unwrap_or(false);
+        let (true, Some(place)) = (replaced, server.place.clone()) else { return };
+        if let Err(fault) = self.apply_now(&UnmakeStore { datastore: server.id, place }.into()).await {
+            tracing::warn!("the replaced datastore {} keeps its folder: {fault}", server.name);
+        }
     }
 
     fn check(&self) -> Result<Vec<String>, Fault> {

@@ -276,7 +276,7 @@ impl Engine {
     }
 
     /// One step of a repair, on its lane.
-    async fn apply_now(&self, step: &Step) -> Result<(), Fault> {
+    pub(super) async fn apply_now(&self, step: &Step) -> Result<(), Fault> {
         let (drivers, what) = (Arc::clone(&self.drivers), step.clone());
         let deadline = Duration::from_secs(step.deadline_seconds());
         let done = match self.lanes.run(step.lane(), deadline, move || drivers.apply(&what, &StepCx::PLAIN)).await? {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use bmi::model::journal::{Before, Standing, Subject};
-use bmi::model::{Answer, Change, Event, Fault, Id, Intent, Kind, Meta, Owner, Part, Row, Table, Time, View as _};
+use bmi::model::{
+    Answer, Change, Event, Fault, Id, Intent, Kind, Meta, Owner, Part, Row, ServerKind, Table, Time, View as _,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sled::IVec;
@@ -121,7 +123,8 @@ impl Store {
         Ok(lines.count)
     }
 
-    /// Takes a dump in, whole or not at all. Refused unless the store is empty but for its default project.
+    /// Takes a dump in, whole or not at all. Refused unless the store holds nothing but what bmid makes at its first start:
+    /// the default project and datastore, and what it noted of that.
     pub fn restore(&self, input: &mut dyn BufRead) -> Result<u64, Fault> {
         let (meta, items) = read_dump(input).map_err(|f| f.trying("restore the dump"))?;
         let count = items.len() as u64;
@@ -252,18 +255,26 @@ fn fill(tx: &mut Tx<'_>, meta: &Meta, items: Vec<Item>) -> Result<(), Fault> {
             ids.push(raw::id_of(key)?);
             Ok(true)
         })?;
-        if table != Table::Project && !ids.is_empty() {
-            return Err(not_empty(table.as_str()));
-        }
         for id in ids {
             match tx.row(table, id)? {
                 Some(Row::Project(p)) if p.name == Owner::default_project() => tx.apply(&Change::Delete(table, id))?,
+                // Made by bmid itself at its first start; with all other tables empty nothing stands on it.
+                Some(Row::Server(s)) if s.kind == ServerKind::Datastore && s.name.as_str() == "default" => {
+                    tx.apply(&Change::Delete(table, id))?;
+                }
                 _ => return Err(not_empty(table.as_str())),
             }
         }
     }
-    for (table, what) in [(tables::INTENT, "operation"), (tables::ANSWER, "answer"), (tables::EVENT, "event")] {
-        tx.scan(&[table], &mut |_, _| Err(not_empty(what)))?;
+    tx.scan(&[tables::INTENT], &mut |_, _| Err(not_empty("operation")))?;
+    // What bmid noted of its own first start.
+    for table in [tables::ANSWER, tables::EVENT] {
+        let mut keys = Vec::new();
+        tx.scan(&[table], &mut |key, _| {
+            keys.push(key.to_vec());
+            Ok(true)
+        })?;
+        keys.iter().try_for_each(|key| tx.drop_value(key))?;
     }
     tx.put_stored(vec![tables::META], meta)?;
     for item in items {
