@@ -19,8 +19,11 @@ mod target;
 
 use house::House;
 
+/// Measures and prints.
+type Part = fn(&mut House);
+
 /// What can be measured, in the order in which it is: what needs a thousand nodes comes when they are there.
-const PARTS: [(&str, fn(&mut House)); 5] = [
+const PARTS: [(&str, Part); 5] = [
     ("provision", provision::run),
     ("shell", shell::run),
     ("many", many::run),
