@@ -70,7 +70,8 @@ pub(crate) struct House {
 impl House {
     /// Network, disk, golden image, bmid, a datastore and a network.
     pub(crate) fn new() -> House {
-        let dir = tempfile::Builder::new().prefix("speed.").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let at = std::env::var_os("BMI_BENCH_DIR").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+        let dir = tempfile::Builder::new().prefix("speed.").tempdir_in(at).expect("a folder");
         sh("mount -t tmpfs tmpfs /run; ip link set lo up");
         sh("ip link add eth1 type veth peer name node0; ip link set eth1 up; ip link set node0 up");
         let at = dir.path().display();

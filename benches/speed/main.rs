@@ -2,7 +2,7 @@
 //! turn. Nothing here judges by a clock: a slow machine prints larger numbers and fails nothing.
 //!
 //! Everything runs in namespaces of its own and ends with this program. `cargo bench --bench speed -- provision client` runs
-//! only what is named.
+//! only what is named; BMI_BENCH_DIR says on which disk (some 5 GiB; else below target/).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be set up has to fail")]
 

@@ -231,16 +231,24 @@ impl NodeProvision {
         if let Ok(image) = &common.source {
             part.uses.push(image.id);
         }
-        if let Some(from) = clone {
-            part.script.first(CloneStep {
-                datastore: disk.volume.datastore,
-                place: disk.place.clone(),
-                from,
-                to: Backing::volume(disk.volume.id, disk.volume.generation),
-            });
+        // The boot entry waits for nothing, so it stands beside what takes longest. A machine that reads it too early tries
+        // again, and its target is not there before its disk is whole.
+        match clone {
+            Some(from) => {
+                part.script.first(CloneStep {
+                    datastore: disk.volume.datastore,
+                    place: disk.place.clone(),
+                    from,
+                    to: Backing::volume(disk.volume.id, disk.volume.generation),
+                });
+                part.script.beside(records.entry(cx.defaults));
+                part.script.first(records.make_target());
+            }
+            None => {
+                part.script.first(records.make_target());
+                part.script.beside(records.entry(cx.defaults));
+            }
         }
-        part.script.first(records.make_target());
-        part.script.beside(records.entry(cx.defaults));
         let operation = Some(cx.operation);
         part.row(Node { operation, ..records.node.clone() }, Node { state: NodeState::Ready, ..records.node.clone() });
         let making = if clone.is_some() { VolumeStatus::Creating } else { VolumeStatus::InUse };
