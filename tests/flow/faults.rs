@@ -1,9 +1,12 @@
 //! Failures of the outside: what fails is undone, what must go on goes on, what hangs holds only its own.
 
+use std::sync::Arc;
+
 use bmi::model::Kind;
 use bmi::protocol::Envelope;
+use bmid::drivers::DriverSet;
 
-use crate::rig::Rig;
+use crate::rig::{Plain, Rig};
 
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
 
@@ -157,6 +160,34 @@ async fn a_tgtd_that_dies_under_an_operation_is_started_under_it() {
     assert!(rig.run("op ls").await.items.is_empty());
     rig.faults("");
     rig.run("tag rollback web1 base").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_was_open_in_a_dump_goes_on_where_it_is_restored() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let before = rig.world();
+    rig.run(WEB1).await;
+    rig.faults("fail storage.remove.before *\n");
+    rig.refuse("node deprovision web1").await;
+    let dump = rig.dir.join("dump.jsonl");
+    rig.run(&format!("state dump {}", dump.display())).await;
+    rig.faults("");
+    let (dir, keep) = rig.stop().await;
+    std::fs::remove_dir_all(dir.join("state")).unwrap();
+    let drivers = DriverSet::sim(&dir.join("world"), Arc::new(Plain)).unwrap();
+    let rig = Rig::over(&dir, Rig::open(&dir), drivers, None, true);
+    rig.run(&format!("state restore {}", dump.display())).await;
+    for _ in 0..500 {
+        if rig.run("op ls").await.items.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(rig.refuse("node show web1").await.kind, Kind::NotFound);
+    assert_eq!(rig.world(), before);
+    assert!(rig.run("state check").await.items.is_empty());
+    drop(keep);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,7 +181,7 @@ impl Engine {
         .await
     }
 
-    async fn restore(&self, call: &mut Submission) -> Result<StateDone, Fault> {
+    async fn restore(self: &Arc<Engine>, call: &mut Submission) -> Result<StateDone, Fault> {
         let file = file(call)?;
         let store = self.store.clone();
         let before = self.store.read(|view| view.live::<Server>())?;
@@ -194,6 +194,8 @@ impl Engine {
             self.unmake_replaced(&server).await;
         }
         self.drivers.cut("journal", "restore", "durable");
+        // What was open when the dump was taken goes on here.
+        self.go_on(self.put_claims_back()?);
         self.bell.notify_one();
         Ok(done)
     }

@@ -144,7 +144,10 @@ impl Engine {
         live.parked.send_replace(Some(fault));
         tokio::select! {
             () = self.stopping.cancelled() => None,
-            () = tokio::time::sleep(Duration::from_secs(2)) => Some(()),
+            () = tokio::time::sleep(Duration::from_secs(2)) => {
+                live.parked.send_replace(None);
+                Some(())
+            }
         }
     }
 

@@ -70,7 +70,7 @@ impl Engine {
     }
 
     /// Every open intent holds its objects again before anybody can ask for them.
-    fn put_claims_back(&self) -> Result<Vec<Arc<Live>>, Fault> {
+    pub(super) fn put_claims_back(&self) -> Result<Vec<Arc<Live>>, Fault> {
         let mut open = Vec::new();
         for intent in self.store.intents()? {
             self.claims.take(intent.id, &intent.method, &intent.changes, &intent.uses)?;
@@ -95,15 +95,7 @@ impl Engine {
         if reconcile && let Err(fault) = self.reconcile(super::reconcile::Pass::ByItself).await {
             tracing::warn!("the first reconcile could not look: {fault}");
         }
-        for live in open {
-            match self.store.parts(live.intent.id) {
-                Ok(parts) => {
-                    tracing::info!(operation = %live.intent.id, method = %live.intent.method, "operation goes on after a restart");
-                    self.tasks.spawn(drive::drive(Arc::clone(&self), live, parts, Facts::default()));
-                }
-                Err(fault) => tracing::error!(operation = %live.intent.id, "operation cannot go on: {fault}"),
-            }
-        }
+        self.go_on(open);
         if reconcile {
             self.tasks.spawn(Arc::clone(&self).keep_reconciled());
         }
@@ -111,6 +103,19 @@ impl Engine {
         self.tasks.spawn(Arc::clone(&self).keep_house());
         if let Some(path) = default_datastore {
             default_datastore_now(&self, &path).await;
+        }
+    }
+
+    /// Open operations go on from where their journal says they are.
+    pub(super) fn go_on(self: &Arc<Engine>, open: Vec<Arc<Live>>) {
+        for live in open {
+            match self.store.parts(live.intent.id) {
+                Ok(parts) => {
+                    tracing::info!(operation = %live.intent.id, method = %live.intent.method, "operation goes on after a restart");
+                    self.tasks.spawn(drive::drive(Arc::clone(self), live, parts, Facts::default()));
+                }
+                Err(fault) => tracing::error!(operation = %live.intent.id, "operation cannot go on: {fault}"),
+            }
         }
     }
 
