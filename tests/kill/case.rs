@@ -177,10 +177,12 @@ impl Judged<'_> {
             // Its row stands a moment before it has ended for those who wait.
             child::settle(&self.rig).await?;
         }
-        if case.host {
-            // Nobody asks for a reconcile here: what went down with the host comes back by itself.
+        // What no record wants stays until somebody asks for a reconcile.
+        let repairs = self.template.scenario.special == Special::Repairs;
+        if case.host && !repairs {
+            // Nobody asks here: what went down with the host comes back by itself.
             self.by_itself().await?;
-        } else if self.template.scenario.special != Special::Repairs {
+        } else if !repairs {
             self.look("recovered").await?;
         }
         self.reconcile().await?;

@@ -233,7 +233,13 @@ async fn ready(dir: &Path, setup: &[String], special: Special) -> String {
     let volumes = rig.run("volume ls").await.items;
     rig.stop().await;
     drop(store);
+    hollow(&dir.join("state/reserve"));
     volumes.first().and_then(|v| v["id"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// A reserve without its space: that is not needed here, would fill the memory, and copying it would be most of the work.
+fn hollow(reserve: &Path) {
+    fs::File::create(reserve).and_then(|f| f.set_len(64 << 20)).expect("a reserve");
 }
 
 /// Takes away what a reconcile puts back, and puts there what it takes away.
@@ -279,8 +285,7 @@ fn copy(from: &Path, to: &Path) {
             fs::create_dir(&there).expect("a folder");
             copy(&path, &there);
         } else if path.ends_with("state/reserve") {
-            // Its space is not needed here, and copying it would be most of the work.
-            fs::File::create(&there).and_then(|f| f.set_len(64 << 20)).expect("a reserve");
+            hollow(&there);
         } else {
             fs::copy(&path, &there).expect("a file");
         }
