@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ImageView, name_free, usable, view_of};
 use crate::model::{Fault, Image, ImageStatus, Name, Ref, ViewExt};
 use crate::ops::datastore;
-use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
+use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::wanted;
 use crate::step::{Backing, Clone as CloneStep, Look};
 
@@ -33,10 +33,6 @@ impl Op for ImageCopy {
         columns: &[],
         destroys: "",
     };
-
-    fn resolve(&mut self, _client: &mut dyn Resolve) -> Result<(), Fault> {
-        Ok(())
-    }
 
     fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
         let image = usable(at.view, at.project(), &self.image)?;
