@@ -197,6 +197,8 @@ async fn run_group(engine: &Arc<Engine>, live: &Arc<Live>, parts: &mut [Part]) -
         match tried.into_iter().collect::<Result<Vec<_>, Fault>>() {
             Ok(found) => imported = found.into_iter().flatten().collect(),
             Err(_) if engine.is_stopping() => return Ran::Stopped,
+            // A call may still run: nothing is undone under it.
+            Err(_) if live.abandoned.is_cancelled() => return given_up(scripts.iter().flat_map(Script::steps)),
             Err(fault) => {
                 if advance(engine, live, parts, Phase::Unwinding, Some(fault)).await.is_none() {
                     return Ran::Stopped;
@@ -286,21 +288,24 @@ async fn insist(
         }
         let first = faults.first().cloned()?;
         left = failed;
+        if live.abandoned.is_cancelled() {
+            return Some(given_up(left.iter()));
+        }
         let fault = faults.iter().skip(1).fold(first, |f, more| f.because(more.to_string()));
         match tries.next() {
             Some(pause) => tokio::time::sleep(*pause).await,
             None => match park(engine, live, parts, fault).await {
                 Parked::Again => tries = TRIES.iter(),
                 Parked::Stopped => return Some(Ran::Stopped),
-                Parked::Abandoned => {
-                    return Some(Ran::Abandoned(format!(
-                        "left as it is: {}",
-                        left.iter().map(Step::describe).collect::<Vec<_>>().join(", ")
-                    )));
-                }
+                Parked::Abandoned => return Some(given_up(left.iter())),
             },
         }
     }
+}
+
+/// Given up, with the steps whose outcome nobody knows.
+fn given_up<'a>(steps: impl Iterator<Item = &'a Step>) -> Ran {
+    Ran::Abandoned(format!("left as it is: {}", steps.map(Step::describe).collect::<Vec<_>>().join(", ")))
 }
 
 enum Parked {
