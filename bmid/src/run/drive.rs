@@ -13,12 +13,15 @@ use futures_util::future::join_all;
 
 use super::hub::{End, Live};
 use super::lanes::{Returned, panicked};
-use super::{Engine, journal};
+use super::{Engine, ffi, journal};
 use crate::drivers::{Done, StepCx};
 
 /// Pauses between tries of a step that must succeed in the end; after them it is parked.
 const TRIES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1), Duration::from_secs(3)];
+/// From so many parts on, what an operation took of memory is given back to the system at its end: a call for a thousand
+/// machines takes some 100 MiB for a moment, which the allocator would keep for good.
+const LARGE: usize = 64;
 /// A parked operation tries again by itself this often.
 const PARKED: Duration = Duration::from_secs(30);
 
@@ -37,6 +40,7 @@ enum Ran {
 /// Drives `live` from wherever its parts stand. Ends with its claims released and its end told, unless bmid stops.
 pub(super) async fn drive(engine: Arc<Engine>, live: Arc<Live>, parts: Vec<Part>, facts: Facts) {
     let atomic = live.intent.atomic || parts.len() <= 1;
+    let large = parts.len() >= LARGE;
     let ended = if atomic {
         together(&engine, &live, parts, &facts).await
     } else {
@@ -50,6 +54,10 @@ pub(super) async fn drive(engine: Arc<Engine>, live: Arc<Live>, parts: Vec<Part>
     }
     engine.log_end(&live.intent, end.result.as_ref().map(|_| ()));
     live.end.send_replace(Some(end));
+    if large {
+        // Nobody waits for it; that it could not be done costs only memory.
+        let _ = tokio::task::spawn_blocking(ffi::give_back_memory).await;
+    }
 }
 
 async fn together(engine: &Arc<Engine>, live: &Arc<Live>, mut parts: Vec<Part>, facts: &Facts) -> Option<End> {

@@ -8,6 +8,7 @@ mod change;
 mod claims;
 mod control;
 mod drive;
+mod ffi;
 mod hub;
 mod journal;
 mod lanes;
