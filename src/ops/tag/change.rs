@@ -54,17 +54,8 @@ impl Op for TagRename {
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<TagView>, Fault> {
-        shown(at)
+        super::about(at)
     }
-}
-
-/// The tags an operation was about, as shown.
-pub(super) fn shown(at: &Answering<'_>) -> Result<Vec<TagView>, Fault> {
-    at.subjects
-        .iter()
-        .filter(|s| s.noun == "tag")
-        .map(|s| super::create::shown(at.view, &at.view.must::<Snapshot>(s.id)?))
-        .collect()
 }
 
 /// Remove a tag.

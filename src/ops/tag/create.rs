@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TagView, view_of};
+use super::TagView;
 use crate::model::record::under;
-use crate::model::{Fault, Index, Kind, Name, Node, Ref, Snapshot, ViewExt};
+use crate::model::{Fault, Index, Kind, Name, Ref, Snapshot, ViewExt};
 use crate::ops::datastore;
 use crate::ops::node::live;
 use crate::ops::node::rebase::swap_looks;
@@ -86,16 +86,6 @@ impl Op for TagCreate {
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<TagView>, Fault> {
-        super::change::shown(at)
+        super::about(at)
     }
-}
-
-/// The node of a tag.
-pub fn node_of(view: &dyn crate::model::View, tag: &Snapshot) -> Result<Node, Fault> {
-    view.must(tag.node.ok_or_else(|| Fault::internal(format!("tag {} has no node", tag.name)))?)
-}
-
-/// One tag as shown.
-pub fn shown(view: &dyn crate::model::View, tag: &Snapshot) -> Result<TagView, Fault> {
-    Ok(view_of(tag, &node_of(view, tag)?))
 }

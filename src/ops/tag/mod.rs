@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::record::under;
 use crate::model::{Bytes, Fault, Id, Index, Node, Owner, Snapshot, Time, View, ViewExt};
+use crate::ops::Answering;
 
 /// A tag as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,4 +55,19 @@ pub fn view_of(tag: &Snapshot, node: &Node) -> TagView {
         created_at: tag.created_at,
         operation: tag.operation,
     }
+}
+
+/// The node of a tag.
+pub fn node_of(view: &dyn View, tag: &Snapshot) -> Result<Node, Fault> {
+    view.must(tag.node.ok_or_else(|| Fault::internal(format!("tag {} has no node", tag.name)))?)
+}
+
+/// One tag as shown.
+pub fn shown(view: &dyn View, tag: &Snapshot) -> Result<TagView, Fault> {
+    Ok(view_of(tag, &node_of(view, tag)?))
+}
+
+/// The tags an operation was about, as shown.
+fn about(at: &Answering<'_>) -> Result<Vec<TagView>, Fault> {
+    at.subjects.iter().filter(|s| s.noun == "tag").map(|s| shown(at.view, &at.view.must::<Snapshot>(s.id)?)).collect()
 }

@@ -107,7 +107,9 @@ impl<'a> Layout<'a> {
             self.read_again()?;
         }
         if let Some(address) = e.address {
-            lease::free(self.paths, self.network, &service, |l| l.address == address && l.mac != e.mac);
+            lease::free(self.paths, self.network, (&service.interface, service.address), |l| {
+                l.address == address && l.mac != e.mac
+            });
         }
         Ok(changed)
     }
@@ -136,7 +138,7 @@ impl<'a> Layout<'a> {
             self.read_again()?;
         }
         if changed && let Some(service) = self.service()? {
-            lease::free(self.paths, self.network, &service, |l| l.mac == d.mac);
+            lease::free(self.paths, self.network, (&service.interface, service.address), |l| l.mac == d.mac);
         }
         Ok(changed)
     }

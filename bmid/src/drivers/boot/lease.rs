@@ -10,7 +10,6 @@ use std::net::{Ipv4Addr, UdpSocket};
 use bmi::model::{Id, Mac};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::layout::Service;
 use super::packet;
 use crate::drivers::{Paths, host};
 
@@ -20,11 +19,11 @@ pub(super) struct Lease {
     pub(super) address: Ipv4Addr,
 }
 
-/// Ends those leases of a network's dnsmasq.
-pub(super) fn free(paths: &Paths, network: Id, service: &Service, which: impl Fn(&Lease) -> bool) {
+/// Ends those leases of a network's dnsmasq, which serves on that interface with that address.
+pub(super) fn free(paths: &Paths, network: Id, serves: (&str, Ipv4Addr), which: impl Fn(&Lease) -> bool) {
     let text = host::read(&paths.dnsmasq(network).join("leases")).ok().flatten().unwrap_or_default();
     for lease in text.lines().filter_map(read).filter(|l| which(l)) {
-        if let Err(e) = release(service, &lease) {
+        if let Err(e) = release(serves, &lease) {
             tracing::debug!(mac = %lease.mac, address = %lease.address, "could not release a lease: {e}");
         }
     }
@@ -36,10 +35,10 @@ fn read(line: &str) -> Option<Lease> {
     Some(Lease { mac: words.next()?.parse().ok()?, address: words.next()?.parse().ok()? })
 }
 
-fn release(service: &Service, lease: &Lease) -> std::io::Result<()> {
+fn release((interface, server): (&str, Ipv4Addr), lease: &Lease) -> std::io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     // dnsmasq listens on its interface alone: a packet from this host counts as from there if its socket is bound to it.
-    setsockopt(&socket, sockopt::BindToDevice, &OsString::from(&service.interface))?;
-    let packet = packet::release(lease.mac, lease.address, service.address);
-    socket.send_to(&packet, (service.address, 67)).map(|_| ())
+    setsockopt(&socket, sockopt::BindToDevice, &OsString::from(interface))?;
+    let packet = packet::release(lease.mac, lease.address, server);
+    socket.send_to(&packet, (server, 67)).map(|_| ())
 }

@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use nix::sys::statvfs::fstatvfs;
 
-use super::{Manager, dir, ffi, root, tool};
+use super::{Manager, dir, ffi, place, root, tool};
 use crate::drivers::DriverError;
 
 /// What was found out already. Lost at a restart and found again: it only saves work.
@@ -43,7 +43,7 @@ impl Known {
     pub(super) fn datastore(&self, datastore: Id, path: &str) -> Result<DatastoreFacts, DriverError> {
         let place = Place::Folder { path: path.to_owned(), loop_size: None, thin: false };
         let problem = root::open(datastore, &place).err();
-        let near = nearest(&root::path(&place)?);
+        let near = nearest(&place::path(&place)?);
         let tried = || format!("look at {}", near.display());
         let io = |e: nix::Error| DriverError::io(tried(), e.into());
         let folder = open(&near, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(io)?;

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{Manager, Systemd, dir, root, tool};
+use super::{Manager, Systemd, dir, place, tool};
 use crate::drivers::DriverError;
 
 /// The smallest XFS that mkfs.xfs makes.
@@ -38,7 +38,7 @@ impl LoopFile {
     /// The file of a place that has one.
     pub(super) fn of(place: &Place) -> Result<Option<LoopFile>, DriverError> {
         let Place::Folder { loop_size: Some(size), thin, .. } = place else { return Ok(None) };
-        let at = root::path(place)?;
+        let at = place::path(place)?;
         let mut name = at.as_os_str().to_owned();
         name.push(".xfs");
         Ok(Some(LoopFile { file: name.into(), at, size: *size, thin: *thin }))

@@ -21,6 +21,7 @@ mod facts;
 mod ffi;
 mod import;
 mod loopfile;
+mod place;
 mod receive;
 mod root;
 mod staging;

@@ -5,7 +5,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use bmi::model::{Id, Kind, Place};
 use bmi::step::{Backing, BackingKind, MakeStore, UnmakeStore};
@@ -13,11 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::{Dir, make_all};
 use super::loopfile::LoopFile;
+use super::place::{MARKER, path};
 use super::{Manager, staging};
 use crate::drivers::DriverError;
 
-/// The file with the datastore's id.
-pub(super) const MARKER: &str = ".bmid-datastore";
 /// Where backings are, and where imports arrive.
 const FOLDERS: [&str; 4] = ["images", "volumes", "snapshots", "staging"];
 const KINDS: [BackingKind; 3] = [BackingKind::Image, BackingKind::Volume, BackingKind::Snapshot];
@@ -29,20 +28,6 @@ struct Marker {
     engine: Id,
     /// bmid made the folder itself and takes it away again.
     made: bool,
-}
-
-/// The path of a place, if it is one that bmid uses.
-pub(super) fn path(place: &Place) -> Result<PathBuf, DriverError> {
-    let Place::Folder { path, .. } = place;
-    let odd = |c: Component<'_>| !matches!(c, Component::RootDir | Component::Normal(_));
-    let p = Path::new(path);
-    if !p.is_absolute() || p.parent().is_none() || p.components().any(odd) || path.chars().any(char::is_control) {
-        let why = "a datastore's folder is an absolute path without `..` and control characters, and not `/`";
-        return Err(DriverError::new(Kind::Invalid, format!("use the folder {path:?}"), why)
-            .fix("give a folder like /srv/bmid"));
-    }
-    // Collected anew, without a slash at the end.
-    Ok(p.components().collect())
 }
 
 fn marker(dir: &Dir) -> Result<Option<Marker>, DriverError> {

@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
 use super::dir::{Dir, errno};
-use super::root;
+use super::place;
 use crate::drivers::DriverError;
 
 /// The bytes as they came.
@@ -161,9 +161,9 @@ pub(super) fn clear(parent: &Dir) -> Result<(), DriverError> {
 /// the epoch) and that nobody is using. How many went. A place that is not available is left alone.
 #[must_use]
 pub fn collect_staging(place: &Place, older_than_secs: u64, now: u64) -> usize {
-    let Ok(path) = root::path(place) else { return 0 };
+    let Ok(path) = place::path(place) else { return 0 };
     let Ok(Some(dir)) = Dir::at(&path) else { return 0 };
-    if !matches!(dir.stat(root::MARKER), Ok(Some(_))) {
+    if !matches!(dir.stat(place::MARKER), Ok(Some(_))) {
         return 0;
     }
     let Ok(found) = seen(&dir) else { return 0 };
