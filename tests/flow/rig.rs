@@ -143,6 +143,7 @@ impl Rig {
     pub fn open(dir: &Path) -> Store {
         let options = Options {
             cache_bytes: 16 << 20,
+            log_bytes: bmid::store::LOG_BYTES,
             engine_name: "engine1".parse().expect("a name"),
             release: "test".to_owned(),
             now: now(),

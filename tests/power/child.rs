@@ -15,6 +15,7 @@ const ENV: &str = "BMID_TEST_CHILD";
 pub(crate) fn options() -> Options {
     Options {
         cache_bytes: 16 << 20,
+        log_bytes: 64 << 10,
         engine_name: "engine1".parse().unwrap(),
         release: "0.1.0".to_owned(),
         now: Time(1),

@@ -59,6 +59,18 @@ impl Disk {
         });
         done.expect("the file system cannot be unmounted");
         self.mounted = false;
+        // A mount namespace made meanwhile by something else on this machine holds it too. Mounted again while it does, it
+        // would be the very same file system, still shut down.
+        let file = self.file();
+        let held = || Command::new("losetup").arg("-j").arg(&file).output().is_ok_and(|o| !o.stdout.is_empty());
+        let gone = (0..1_200).any(|_| {
+            let gone = !held();
+            if !gone {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            gone
+        });
+        assert!(gone, "something else holds the file system");
     }
 
     /// The power goes: nothing that is not on the disk by now ever gets there.

@@ -22,7 +22,7 @@ use crate::drivers::{DriverSet, Paths, Unseal, worker};
 use crate::listen::{self, Limits, Made};
 use crate::run::{self, Cancel, Engine};
 use crate::store::lock::{self, Lock, NoLock};
-use crate::store::{Opened, Options, Store};
+use crate::store::{LOG_BYTES, Opened, Options, Store};
 
 /// How long opening the state may take: a large one is read through once.
 const OPENING: Duration = Duration::from_secs(300);
@@ -75,6 +75,7 @@ fn open(config: &Config) -> Result<Opened, Fault> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let options = Options {
         cache_bytes: config.cache_mib << 20,
+        log_bytes: LOG_BYTES,
         engine_name: config.engine_name.clone(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
         now: Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),

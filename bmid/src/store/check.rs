@@ -2,13 +2,15 @@
 //! rows and rows without entries, counters that drifted, pieces of nothing. It reports; it repairs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bmi::model::{Answer, Event, Fault, Id, Intent, Owner, Part, Row, Table, Usage};
 use bmi::rules::usage as counting;
 use sled::IVec;
 
+use super::ahead::Span;
 use super::codec::{self, DecodeError, Stored, StoredPart};
-use super::raw::{self, Live, Raw as _};
+use super::raw::{self, Live};
 use super::{Store, tables};
 
 /// An owner whose counters are not what its rows say.
@@ -36,7 +38,7 @@ impl Store {
         found.journal();
         found.references();
         found.pieces();
-        found.events(&Live(&self.inner.db))?;
+        found.events(self)?;
         Ok(found.problems)
     }
 
@@ -50,11 +52,13 @@ impl Store {
 }
 
 fn collect(raw: &Live<'_>) -> Result<Entries, Fault> {
-    let before = raw.0.range(..vec![tables::EVENT]);
-    let after = raw.0.range(vec![tables::EVENT + 1]..);
+    let (events, after) = ([tables::EVENT], [tables::EVENT + 1]);
+    let span = |from, to| Span { from, to, backwards: false };
+    let before = raw.range(span(Bound::Unbounded, Bound::Excluded(&events)));
+    let after = raw.range(span(Bound::Included(&after), Bound::Unbounded));
     let all =
         before.chain(after).filter(|e| !matches!(e, Ok((k, _)) if k.starts_with(&[tables::CHUNK, tables::EVENT])));
-    all.collect::<Result<_, _>>().map_err(|e| raw::outside("read the store", &e))
+    all.collect()
 }
 
 #[derive(Default)]
@@ -234,7 +238,7 @@ impl Findings {
     fn pieces(&mut self) {
         let known = |t: u8| {
             Table::ALL.iter().any(|k| *k as u8 == t)
-                || matches!(t, tables::META | tables::USAGE..=tables::EVENT | tables::UNIQUE | tables::LISTING)
+                || matches!(t, tables::META | tables::USAGE..=tables::REACHED | tables::UNIQUE | tables::LISTING)
         };
         let mut problems = Vec::new();
         for key in self.entries.keys() {
@@ -254,19 +258,18 @@ impl Findings {
     }
 
     /// The trail is long and nothing refers to it, so it is read piecemeal, outside the look.
-    fn events(&mut self, raw: &Live<'_>) -> Result<(), Fault> {
-        for entry in raw.0.scan_prefix([tables::EVENT]) {
-            let (key, head) = entry.map_err(|e| raw::outside("read the events", &e))?;
-            let event = raw::whole(raw, &key, head).and_then(|v| codec::decode::<Event>(&v).map_err(Fault::from));
-            match event {
-                Err(fault) if raw.get(&key)?.is_some() => self.say(format!("event {}: {}", hex(&key[1..]), fault.why)),
-                Ok(e) if tables::event(e.at, e.id) != key.as_ref() => {
-                    self.say(format!("event {}: its key says otherwise", e.id));
+    fn events(&mut self, store: &Store) -> Result<(), Fault> {
+        let end = Bound::Excluded(IVec::from(&[tables::EVENT + 1]));
+        store.trail(end, |key, value| {
+            match codec::decode::<Event>(value) {
+                Err(e) => self.say(format!("event {}: {e}", hex(&key[1..]))),
+                Ok(e) if tables::event(e.at, e.id) != key => {
+                    self.say(format!("event {}: its key says otherwise", e.id))
                 }
-                _ => {}
+                Ok(_) => {}
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

@@ -1,16 +1,17 @@
-//! Making commits durable, many at once: one thread that flushes sled and then calls fdatasync on sled's data file, and the
-//! tickets that wait for it.
+//! Making commits durable, many at once: one thread that writes all that waits into the log as one frame and calls fdatasync,
+//! and the tickets that wait for it.
 //!
-//! sled's flush alone does not survive power loss (it uses sync_file_range); no ticket may resolve before fdatasync returned.
-//! A failed flush ends the store: whether what was applied is on disk is not known any more, so nothing further is served.
+//! No ticket may resolve before fdatasync returned. A failed write ends the store: whether what was applied is on disk is
+//! not known any more, so nothing further is served.
 
-use std::fs::File;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bmi::model::{Fault, Kind};
 
+use super::log::Writing;
 use super::raw;
 
 /// What is called when a commit is durable, or never will be.
@@ -18,12 +19,34 @@ pub type OnDurable = Box<dyn FnOnce(Result<(), Fault>) + Send>;
 /// What is called once when the store has failed.
 pub type OnFailed = Box<dyn Fn(Fault) + Send + Sync>;
 
+/// A frame has at most about so many bytes, if no single commit has more.
+const FRAME: usize = 8 << 20;
+
+/// What waits for the committer.
+enum Queued {
+    /// A commit's bytes.
+    Commit(Vec<u8>),
+    /// What follows goes into the other file.
+    Switch,
+}
+
+/// What the committer does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Write these commits, the first of them with that number.
+    Frame(u64, Vec<Vec<u8>>),
+    /// Go on in the other file.
+    Switch,
+}
+
 #[derive(Default)]
 struct State {
-    /// How many commits were applied.
+    /// Number of the last commit applied.
     applied: u64,
-    /// How many of them are durable.
+    /// Number of the last one that is durable.
     durable: u64,
+    /// Those between the two that nobody writes yet.
+    queue: VecDeque<Queued>,
     failed: Option<Fault>,
     closing: bool,
     waiting: Vec<(u64, OnDurable)>,
@@ -41,9 +64,10 @@ pub(super) struct Commits {
 }
 
 impl Commits {
-    pub(super) fn new(on_failed: OnFailed) -> Commits {
+    /// `last` is the number of the last commit there is.
+    pub(super) fn new(last: u64, on_failed: OnFailed) -> Commits {
         Commits {
-            state: Mutex::default(),
+            state: Mutex::new(State { applied: last, durable: last, ..State::default() }),
             work: Condvar::new(),
             done: Condvar::new(),
             dead: AtomicBool::new(false),
@@ -65,19 +89,37 @@ impl Commits {
         Err(fault.unwrap_or_else(|| Fault::new(Kind::Unavailable, "the store has failed")))
     }
 
-    /// One more commit was applied to the tree.
-    pub(super) fn applied(self: &Arc<Self>) -> Ticket {
+    /// One more commit was applied, and these are its bytes. Called in the order of applying.
+    pub(super) fn applied(self: &Arc<Self>, bytes: Vec<u8>) -> Ticket {
         let mut state = self.state();
         state.applied += 1;
+        state.queue.push_back(Queued::Commit(bytes));
         let seq = state.applied;
         drop(state);
         self.work.notify_one();
         Ticket { commits: Arc::clone(self), seq }
     }
 
+    /// What is applied from now on goes into the other file. Gives the number of the last commit in this one.
+    pub(super) fn switch(&self) -> u64 {
+        let mut state = self.state();
+        state.queue.push_back(Queued::Switch);
+        state.applied
+    }
+
+    /// Number of the last commit applied.
+    pub(super) fn last(&self) -> u64 {
+        self.state().applied
+    }
+
     /// A ticket for everything applied so far.
     pub(super) fn settled(self: &Arc<Self>) -> Ticket {
         let seq = self.state().applied;
+        self.ticket(seq)
+    }
+
+    /// A ticket for a commit and all before it.
+    pub(super) fn ticket(self: &Arc<Self>, seq: u64) -> Ticket {
         Ticket { commits: Arc::clone(self), seq }
     }
 
@@ -91,6 +133,7 @@ impl Commits {
         self.dead.store(true, Ordering::Release);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
+        self.work.notify_one();
         self.done.notify_all();
         for (_, tell) in waiting {
             tell(Err(fault.clone()));
@@ -104,14 +147,14 @@ impl Commits {
         self.work.notify_one();
     }
 
-    fn next(&self) -> Option<u64> {
+    fn next(&self) -> Option<Work> {
         let mut state = self.state();
         loop {
             if state.failed.is_some() {
                 return None;
             }
-            if state.applied > state.durable {
-                return Some(state.applied);
+            if let Some(work) = take(&mut state) {
+                return Some(work);
             }
             if state.closing {
                 return None;
@@ -120,9 +163,10 @@ impl Commits {
         }
     }
 
-    fn durable(&self, seq: u64) {
+    fn durable(&self, count: u64) {
         let mut state = self.state();
-        state.durable = seq;
+        state.durable += count;
+        let seq = state.durable;
         let (told, waiting) = std::mem::take(&mut state.waiting).into_iter().partition(|(s, _)| *s <= seq);
         state.waiting = waiting;
         drop(state);
@@ -134,24 +178,49 @@ impl Commits {
     }
 
     /// The committer's thread: until closed or failed, everything applied becomes durable, all that waits at once.
-    pub(super) fn run(&self, mut sync: impl FnMut() -> Result<(), Fault>) {
-        while let Some(seq) = self.next() {
-            // sled may panic on a broken disk; that is a failed flush like any other.
-            let result = catch_unwind(AssertUnwindSafe(&mut sync)).unwrap_or_else(|_| {
-                Err(Fault::internal("sled panicked while flushing").trying("make a commit durable"))
-            });
+    pub(super) fn run(&self, mut write: impl FnMut(Work) -> Result<(), Fault>) {
+        while let Some(work) = self.next() {
+            let count = match &work {
+                Work::Frame(_, commits) => commits.len() as u64,
+                Work::Switch => 0,
+            };
+            let result = catch_unwind(AssertUnwindSafe(|| write(work)))
+                .unwrap_or_else(|_| Err(Fault::internal("the log's writer panicked").trying("make a commit durable")));
             match result {
-                Ok(()) => self.durable(seq),
+                Ok(()) if count == 0 => {}
+                Ok(()) => self.durable(count),
                 Err(fault) => return self.fail(fault),
             }
         }
     }
 }
 
-/// Flushes sled, then the file under it.
-pub(super) fn sync(db: &sled::Db, file: &File) -> Result<(), Fault> {
-    db.flush().map_err(|e| raw::outside("make a commit durable", &e))?;
-    file.sync_data().map_err(|e| raw::outside("make a commit durable", &sled::Error::Io(e)))
+fn take(state: &mut State) -> Option<Work> {
+    if matches!(state.queue.front()?, Queued::Switch) {
+        state.queue.pop_front();
+        return Some(Work::Switch);
+    }
+    let (mut commits, mut length) = (Vec::new(), 0);
+    while length < FRAME && matches!(state.queue.front(), Some(Queued::Commit(_))) {
+        if let Some(Queued::Commit(bytes)) = state.queue.pop_front() {
+            length += bytes.len();
+            commits.push(bytes);
+        }
+    }
+    Some(Work::Frame(state.durable + 1, commits))
+}
+
+/// Does the committer's work on the log.
+pub(super) fn write(log: &mut Writing, work: Work) -> Result<(), Fault> {
+    match work {
+        Work::Switch => {
+            log.switch();
+            Ok(())
+        }
+        Work::Frame(first, commits) => {
+            log.append(first, commits).map_err(|e| raw::outside("make a commit durable", &e.into()))
+        }
+    }
 }
 
 /// Stands for a commit that is applied and may not be durable yet. Nothing may be answered before it is.

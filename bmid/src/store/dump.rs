@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufWriter, Write};
+use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sled::IVec;
 
+use super::ahead::Span;
 use super::codec::{Stored, StoredPart};
 use super::raw::{self, Live, Raw as _};
 use super::tx::Tx;
@@ -106,16 +108,7 @@ impl Store {
         }
         // The trail is long and only grows at its end: it is read without holding up the writer.
         if let Some(last) = last_event {
-            let raw = Live(&self.inner.db);
-            for entry in self.inner.db.range(vec![tables::EVENT]..=last.to_vec()) {
-                let (key, head) = entry.map_err(|e| raw::outside("read the events", &e))?;
-                match raw::whole(&raw, &key, head) {
-                    Ok(value) => lines.entry(&key, &value)?,
-                    // Forgotten while we read.
-                    Err(_) if raw.get(&key)?.is_none() => {}
-                    Err(e) => return Err(e),
-                }
-            }
+            self.trail(Bound::Included(last), |key, value| lines.entry(key, value))?;
         }
         let end = End { lines: lines.count };
         lines.line("end", 1, &end)?;
@@ -129,15 +122,18 @@ impl Store {
         let (meta, items) = read_dump(input).map_err(|f| f.trying("restore the dump"))?;
         let count = items.len() as u64;
         let inner = &self.inner;
-        inner.commits.alive()?;
-        let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.core.commits.alive()?;
+        let mut space = inner.core.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let old = inner.meta();
         let meta = Meta { schema: tables::SCHEMA, release: old.release.clone(), ..meta };
-        let mut tx = Tx::new(&inner.db, &old);
+        let ahead = inner.core.look();
+        let mut tx = Tx::new(Live::new(&inner.core.db, &ahead), &old);
         fill(&mut tx, &meta, items).map_err(|f| f.trying("restore the dump"))?;
-        let ticket = inner.apply(tx)?;
+        let (changes, ends) = tx.into_changes();
+        drop(ahead);
+        let ticket = inner.apply(&mut space, changes, ends)?;
         *inner.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
-        drop(writer);
+        drop(space);
         ticket.wait()?;
         Ok(count)
     }
@@ -175,8 +171,10 @@ impl Store {
 /// All entries of dumped tables but the events, with long values put together.
 fn entries(raw: &Live<'_>) -> Result<Vec<(IVec, IVec)>, Fault> {
     let mut out = Vec::new();
-    for entry in raw.0.range(vec![tables::META + 1]..vec![tables::EVENT]) {
-        let (key, head) = entry.map_err(|e| raw::outside("read the store", &e))?;
+    let (from, to) = ([tables::META + 1], [tables::EVENT]);
+    let all = Span { from: Bound::Included(&from), to: Bound::Excluded(&to), backwards: false };
+    for entry in raw.range(all) {
+        let (key, head) = entry?;
         let value = raw::whole(raw, &key, head)?;
         out.push((key, value));
     }
@@ -184,8 +182,8 @@ fn entries(raw: &Live<'_>) -> Result<Vec<(IVec, IVec)>, Fault> {
 }
 
 fn last_event(raw: &Live<'_>) -> Result<Option<IVec>, Fault> {
-    let last = raw.0.scan_prefix([tables::EVENT]).next_back().transpose();
-    Ok(last.map_err(|e| raw::outside("read the events", &e))?.map(|(key, _)| key))
+    let last = raw.under(&[tables::EVENT], true).next().transpose()?;
+    Ok(last.map(|(key, _)| key))
 }
 
 fn bad(number: u64, why: impl std::fmt::Display) -> Fault {

@@ -1,8 +1,12 @@
 //! Reading the journal: open intents, their parts, ended operations, events; and forgetting what is old. Writing it is a
 //! transaction's affair, so that a record of an operation and its rows are one write.
 
-use bmi::model::{Answer, Event, Fault, Id, Intent, Part, Time};
+use std::ops::Bound;
 
+use bmi::model::{Answer, Event, Fault, Id, Intent, Part, Time};
+use sled::IVec;
+
+use super::ahead::Span;
 use super::raw::{self, Live, Raw};
 use super::{Store, codec, tables};
 
@@ -77,6 +81,34 @@ impl Store {
         Ok(out)
     }
 
+    /// All events as they are stored, up to a key, oldest first: a thousand a look, so that a long trail holds up no writer.
+    /// It only grows at its end; what is forgotten meanwhile is not seen.
+    pub(super) fn trail(
+        &self,
+        to: Bound<IVec>,
+        mut visit: impl FnMut(&[u8], &IVec) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut from: Bound<IVec> = Bound::Included(IVec::from(&[tables::EVENT]));
+        loop {
+            let some = self.look(|raw| {
+                let span = Span {
+                    from: from.as_ref().map(AsRef::as_ref),
+                    to: to.as_ref().map(AsRef::as_ref),
+                    backwards: false,
+                };
+                let some = raw.range(span).take(AT_ONCE);
+                some.map(|e| e.and_then(|(k, v)| Ok((raw::whole(raw, &k, v)?, k)))).collect::<Result<Vec<_>, _>>()
+            })?;
+            for (value, key) in &some {
+                visit(key, value)?;
+            }
+            match some.last() {
+                Some((_, last)) if some.len() == AT_ONCE => from = Bound::Excluded(last.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// Forgets answers older than 24 hours and all but the newest 100,000 events.
     pub fn purge(&self, now: Time) -> Result<Purged, Fault> {
         self.purge_to(now, EVENTS_KEPT)
@@ -94,24 +126,38 @@ impl Store {
             })?;
             Ok(old)
         })?;
-        // Outside the gate, so that a long trail holds up no writer: a torn look at the keys does no harm here.
-        let newest_first = self.inner.db.scan_prefix([tables::EVENT]).rev().skip(events_kept);
-        let events = newest_first
-            .map(|entry| entry.map(|(key, _)| key.to_vec()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| raw::outside("read the events", &e))?;
+        let events = self.events_beyond(events_kept)?;
         for some in answers.chunks(AT_ONCE).chain(events.chunks(AT_ONCE)) {
             let ((), ticket) = self.write(|tx| some.iter().try_for_each(|key| tx.drop_value(key)))?;
             ticket.wait()?;
         }
         Ok(Purged { answers: answers.len(), events: events.len() })
     }
+
+    /// Keys of all events but the newest `kept`.
+    fn events_beyond(&self, kept: usize) -> Result<Vec<Vec<u8>>, Fault> {
+        let (mut seen, mut beyond, mut to) = (0, Vec::new(), vec![tables::EVENT + 1]);
+        loop {
+            // Piece by piece, so that a long trail holds up no writer.
+            let some = self.look(|raw| {
+                let (from, to) = (Bound::Included(&[tables::EVENT][..]), Bound::Excluded(&to[..]));
+                let keys = raw.range(Span { from, to, backwards: true }).take(AT_ONCE);
+                keys.map(|e| Ok(e?.0.to_vec())).collect::<Result<Vec<_>, Fault>>()
+            })?;
+            let Some(oldest) = some.last() else { return Ok(beyond) };
+            to.clone_from(oldest);
+            let fresh = some.len().min(kept.saturating_sub(seen));
+            seen += some.len();
+            beyond.extend(some.into_iter().skip(fresh));
+        }
+    }
 }
 
 fn oldest_after(raw: &Live<'_>, at: Time, limit: usize) -> Result<Vec<Event>, Fault> {
     let mut out: Vec<Event> = Vec::new();
-    for entry in raw.0.range(tables::events_after(at)..vec![tables::EVENT + 1]) {
-        let (key, head) = entry.map_err(|e| raw::outside("read the events", &e))?;
+    let (from, to) = (tables::events_after(at), [tables::EVENT + 1]);
+    for entry in raw.range(Span { from: Bound::Included(&from), to: Bound::Excluded(&to), backwards: false }) {
+        let (key, head) = entry?;
         let event: Event = codec::decode(&raw::whole(raw, &key, head)?)?;
         if out.len() >= limit && out.last().is_none_or(|last| last.at != event.at) {
             break;
@@ -123,8 +169,8 @@ fn oldest_after(raw: &Live<'_>, at: Time, limit: usize) -> Result<Vec<Event>, Fa
 
 fn newest(raw: &Live<'_>, limit: usize) -> Result<Vec<Event>, Fault> {
     let mut out = Vec::new();
-    for entry in raw.0.scan_prefix([tables::EVENT]).rev().take(limit) {
-        let (key, head) = entry.map_err(|e| raw::outside("read the events", &e))?;
+    for entry in raw.under(&[tables::EVENT], true).take(limit) {
+        let (key, head) = entry?;
         out.push(codec::decode(&raw::whole(raw, &key, head)?)?);
     }
     out.reverse();

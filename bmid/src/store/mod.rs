@@ -1,25 +1,30 @@
 //! The store: what bmid has promised, on disk. sled under typed records, with indexes and usage in the same write.
 //!
-//! One writer at a time puts a batch together and applies it whole; a committer makes all waiting batches durable at once.
-//! Readers hold the shared side of a gate that the writer holds while it applies, because sled's scans see half a batch
-//! otherwise. The store knows records and nothing of operations or drivers, and it never acts on the world.
+//! One writer at a time puts a batch of changes together and applies it whole; a committer makes all waiting ones durable at
+//! once, in a log of our own. sled gets them later, off the way of any answer (feed.rs); until then they lie ahead of it in
+//! memory, and every look lays them over it. Readers hold the shared side of a gate that whoever changes either holds
+//! alone, because sled's scans see half a batch otherwise. The store knows records and nothing of operations or drivers,
+//! and it never acts on the world.
 
+mod ahead;
 mod check;
 mod codec;
 mod commit;
 mod dump;
+mod feed;
 mod journal;
 pub(crate) mod lock;
+mod log;
 mod migrations;
 mod open;
 mod raw;
+mod recover;
 mod reserve;
 mod tables;
 mod tx;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
 use bmi::model::{Fault, Kind, Meta, View};
@@ -28,15 +33,21 @@ pub use check::UsageDrift;
 pub use codec::{DecodeError, recode_row};
 pub use commit::{OnDurable, OnFailed, Ticket};
 pub use journal::{EventFilter, Purged};
+pub use log::{BadLog, LOG_BYTES, read_log, recode_log};
 pub use open::{OpenError, Opened, Options};
 pub use tables::SCHEMA;
 pub use tx::Tx;
 
+use ahead::Ahead;
 use commit::Commits;
+use log::{Changes, Space};
 use raw::{Live, Rows};
 use reserve::{Reserve, Room};
 
-/// The store. Cheap to clone; the last one dropped makes everything durable and lets go of the folder.
+/// A file of the log longer than this waits for the other one, which is being brought into sled.
+const LONG: u64 = 32 << 20;
+
+/// The store. Cheap to clone; the last one dropped brings everything into sled and lets go of the folder.
 ///
 /// Never call the store from inside a closure given to [`Store::read`] or [`Store::write`]: it would wait for itself.
 #[derive(Clone)]
@@ -46,15 +57,22 @@ pub struct Store {
 
 struct Inner {
     dir: PathBuf,
-    db: sled::Db,
-    /// Held while a batch is put together: there is one writer.
-    writer: Mutex<()>,
-    /// Readers share it, the writer has it while it applies.
-    gate: RwLock<()>,
     meta: RwLock<Arc<Meta>>,
+    core: Arc<Core>,
+    /// The committer, and the feeder.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the store and its threads share.
+struct Core {
+    db: sled::Db,
+    /// Held while a batch is put together: there is one writer. Inside: the room it has in the log.
+    writer: Mutex<Space>,
+    /// Readers share it; whoever changes what is ahead of sled, or sled, has it alone.
+    gate: RwLock<Ahead>,
     commits: Arc<Commits>,
-    reserve: Arc<Reserve>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    feeder: feed::Feeder,
+    reserve: Reserve,
     // Last, so that it is let go of last.
     _lock: lock::Lock,
 }
@@ -67,27 +85,30 @@ impl Store {
 
     /// A consistent look at all rows. The rows seen may not be durable yet; see [`Store::settled`].
     pub fn read<T>(&self, f: impl FnOnce(&dyn View) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.inner.commits.alive()?;
+        self.inner.core.commits.alive()?;
         let meta = self.inner.meta();
-        let _shared = self.inner.gate.read().unwrap_or_else(PoisonError::into_inner);
-        f(&Rows { raw: Live(&self.inner.db), meta: &meta })
+        let ahead = self.inner.core.look();
+        f(&Rows { raw: Live::new(&self.inner.core.db, &ahead), meta: &meta })
     }
 
     /// Puts changes together and applies them as one, or nothing on `Err`. The ticket tells when they are durable; if `f`
     /// changed nothing it tells when everything that `f` may have read is.
     pub fn write<T>(&self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<(T, Ticket), Fault> {
-        self.inner.commits.alive()?;
-        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.core.commits.alive()?;
+        let mut space = self.inner.core.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let meta = self.inner.meta();
-        let mut tx = Tx::new(&self.inner.db, &meta);
+        let ahead = self.inner.core.look();
+        let mut tx = Tx::new(Live::new(&self.inner.core.db, &ahead), &meta);
         let out = f(&mut tx)?;
-        let ticket = self.inner.apply(tx)?;
+        let (changes, ends) = tx.into_changes();
+        drop(ahead);
+        let ticket = self.inner.apply(&mut space, changes, ends)?;
         Ok((out, ticket))
     }
 
     /// A ticket for everything applied so far: wait for it before answering with rows that another writer has just put.
     pub fn settled(&self) -> Ticket {
-        self.inner.commits.settled()
+        self.inner.core.commits.settled()
     }
 
     /// The store's own record.
@@ -104,12 +125,12 @@ impl Store {
     /// Whether the reserve file against a full disk is in place.
     #[must_use]
     pub fn reserve_present(&self) -> bool {
-        self.inner.reserve.present()
+        self.inner.core.reserve.present()
     }
 
     /// Makes the reserve file again if it is missing and there is room for it; says whether it is in place now.
     pub fn remake_reserve(&self) -> Result<bool, Fault> {
-        self.inner.reserve.remake()
+        self.inner.core.reserve.remake()
     }
 
     fn put_meta(&self, meta: Meta) -> Result<(), Fault> {
@@ -121,9 +142,9 @@ impl Store {
 
     /// A look for the store's own readers.
     fn look<T>(&self, f: impl FnOnce(&Live<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.inner.commits.alive()?;
-        let _shared = self.inner.gate.read().unwrap_or_else(PoisonError::into_inner);
-        f(&Live(&self.inner.db))
+        self.inner.core.commits.alive()?;
+        let ahead = self.inner.core.look();
+        f(&Live::new(&self.inner.core.db, &ahead))
     }
 }
 
@@ -132,27 +153,51 @@ impl Inner {
         Arc::clone(&self.meta.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Applies a transaction; the caller is the one writer.
-    fn apply(&self, tx: Tx<'_>) -> Result<Ticket, Fault> {
-        self.commits.alive()?;
-        let ends = tx.ends_something();
-        let Some(batch) = tx.into_batch() else { return Ok(self.commits.settled()) };
-        match self.reserve.room(ends) {
+    /// Applies changes; the caller is the one writer. Refused before anything has changed where there is no room.
+    fn apply(&self, space: &mut Space, changes: Changes, ends: bool) -> Result<Ticket, Fault> {
+        let core = &self.core;
+        core.commits.alive()?;
+        if changes.is_empty() {
+            return Ok(core.commits.settled());
+        }
+        match core.reserve.room(ends) {
             Room::Enough => {}
             Room::Full => return Err(full(&self.dir)),
         }
-        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let done = catch_unwind(AssertUnwindSafe(|| self.db.apply_batch(batch)));
+        let need = log::room_for(&changes);
+        core.make_room(space, need, ends).map_err(|e| match raw::is_full(&e) {
+            true => full(&self.dir),
+            false => raw::outside("make room in the log", &e.into()),
+        })?;
+        let bytes = log::encode(&changes);
+        let mut gate = core.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let first = gate.young.is_empty();
+        gate.put(changes);
         drop(gate);
-        let fault = match done {
-            Ok(Ok(())) => return Ok(self.commits.applied()),
-            Ok(Err(e)) => raw::outside("apply a change to the store", &e),
-            Err(_) => Fault::internal("sled panicked").trying("apply a change to the store"),
-        };
-        // Half of it may stand in memory: nothing further may be served from it.
-        self.reserve.release();
-        self.commits.fail(fault.clone());
-        Err(fault)
+        if first {
+            core.feeder.is_ahead();
+        }
+        Ok(core.commits.applied(bytes))
+    }
+}
+
+impl Core {
+    fn look(&self) -> RwLockReadGuard<'_, Ahead> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Speaks for room in the log: in this file, else in the other one, else this one grows.
+    fn make_room(&self, space: &mut Space, need: u64, ends: bool) -> std::io::Result<()> {
+        if space.filled() > LONG {
+            self.feeder.wait_free();
+        }
+        if !space.fits(need) && !self.look().young.is_empty() && self.feeder.is_free() {
+            self.turn(space);
+        }
+        match space.take(need) {
+            Err(e) if ends && raw::is_full(&e) && self.reserve.release() => space.take(need),
+            done => done,
+        }
     }
 }
 
@@ -164,13 +209,15 @@ fn full(dir: &Path) -> Fault {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.commits.close();
-        let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-        {
-            // A committer that panicked has nothing left to say here.
-            let _ = thread.join();
+        self.core.feeder.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        // Dropped by a thread of its own (in what it tells a waiting one) the store cannot wait for them: they hold what
+        // they need, the folder's lock too, until they have ended.
+        if threads.iter().all(|t| t.thread().id() != std::thread::current().id()) {
+            for thread in threads {
+                // One that panicked has nothing left to say here.
+                let _ = thread.join();
+            }
         }
     }
 }

@@ -13,16 +13,22 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use bmi::model::{Change, Fault, Id, Kind, Meta, Name, Owner, Project, Time};
 
+use super::ahead::Ahead;
 use super::commit::{self, Commits, OnFailed};
-use super::raw;
+use super::feed::{self, Feeder};
+use super::log::{self, Space, Writing};
+use super::raw::{self, Live};
+use super::recover::{self, NotRecovered, Recovered};
 use super::reserve::Reserve;
 use super::tx::Tx;
-use super::{DecodeError, Inner, Store, codec, lock, tables};
+use super::{Core, Inner, Store, lock, tables};
 
 /// How to open the store.
 pub struct Options {
     /// sled's cache, in bytes (16 to 64 MiB).
     pub cache_bytes: u64,
+    /// Size of each of the log's two files, in bytes: [`super::LOG_BYTES`].
+    pub log_bytes: u64,
     /// This engine's name, written at first start.
     pub engine_name: Name,
     /// The running release.
@@ -68,6 +74,12 @@ pub enum OpenError {
         known: u32,
         /// The release that wrote last, if that could be read.
         release: String,
+    },
+    /// A newer release wrote its log.
+    #[error("cannot open the store: {why}; start the release that wrote it or a newer one")]
+    NewerLog {
+        /// Both versions.
+        why: String,
     },
     /// It does not open, and was moved aside.
     #[error("cannot open the store: {why}; it was moved to {}; {}", moved_to.display(), dump_advice(newest_dump.as_deref()))]
@@ -123,15 +135,16 @@ impl From<OpenError> for Fault {
             OpenError::Held { .. } => Kind::Conflict,
             OpenError::Corrupt { .. } => Kind::Corrupt,
             OpenError::Full { .. } => Kind::Full,
-            OpenError::NewerSchema { .. } | OpenError::Unreadable { .. } | OpenError::Unwritable { .. } => {
-                Kind::Unavailable
-            }
+            OpenError::NewerSchema { .. }
+            | OpenError::NewerLog { .. }
+            | OpenError::Unreadable { .. }
+            | OpenError::Unwritable { .. } => Kind::Unavailable,
         };
         Fault::new(kind, e.to_string())
     }
 }
 
-fn writing(path: &Path, e: &io::Error) -> OpenError {
+pub(super) fn writing(path: &Path, e: &io::Error) -> OpenError {
     let (path, why) = (path.to_owned(), e.to_string());
     if raw::is_full(e) {
         return OpenError::Full { path };
@@ -141,7 +154,7 @@ fn writing(path: &Path, e: &io::Error) -> OpenError {
     OpenError::Unwritable { path, why, fix: fix.to_owned() }
 }
 
-fn reading(path: &Path, e: &io::Error) -> OpenError {
+pub(super) fn reading(path: &Path, e: &io::Error) -> OpenError {
     let fix = "look at the folder's owner and mode, and at the kernel's log for errors of the disk".to_owned();
     OpenError::Unreadable { path: path.to_owned(), why: e.to_string(), fix }
 }
@@ -216,16 +229,14 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
         OpenError::Full { .. } if reserve.release() => attempt(dir, &path, fresh, &options),
         e => Err(e),
     });
-    let (db, meta) = opened?;
-    let file = File::open(path.join("db")).map_err(|e| reading(&path, &e))?;
-    let store = assemble(dir, db, meta, file, reserve, lock, options.on_failed);
+    let store = assemble(dir, opened?, reserve, lock, options.on_failed)?;
     // Without the reserve one can work; `reserve_present` tells.
     let _ = store.remake_reserve();
     note_release(&store, &options.release, options.now)?;
     Ok(Opened { store, fresh, aside: aside(dir) })
 }
 
-fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options) -> Result<(sled::Db, Meta), OpenError> {
+fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options) -> Result<Recovered, OpenError> {
     if fresh && !path.exists() {
         create(dir, path, options)?;
     }
@@ -238,23 +249,10 @@ fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options) -> Result<(s
     })?;
     // sled may have written while opening; what it wrote must be there after power loss before anything builds on it.
     sync_tree(path).map_err(|e| writing(path, &e))?;
-    match read_meta(&db) {
-        Ok(meta) if meta.schema > tables::SCHEMA => {
-            Err(OpenError::NewerSchema { found: meta.schema, known: tables::SCHEMA, release: meta.release })
-        }
-        Ok(meta) => Ok((db, meta)),
-        Err(Some(DecodeError::Newer { .. })) => {
-            Err(OpenError::NewerSchema { found: 0, known: tables::SCHEMA, release: "unknown".to_owned() })
-        }
-        Err(Some(e)) => {
-            drop(db);
-            Err(broken(e.to_string()))
-        }
-        Err(None) => {
-            drop(db);
-            Err(broken("the record of the store itself is missing".to_owned()))
-        }
-    }
+    recover::recover(path, db, options.log_bytes).map_err(|e| match e {
+        NotRecovered::Open(e) => e,
+        NotRecovered::Broken(why) => broken(why),
+    })
 }
 
 /// Notes which release writes from now on; before the schema rises everything is dumped, so that there is a way back.
@@ -271,15 +269,10 @@ fn note_release(store: &Store, release: &str, now: Time) -> Result<(), OpenError
         store.dump_to(&store.dir().join("dumps"), usize::MAX, now).map_err(failed)?;
     }
     let meta = Meta { schema: tables::SCHEMA, release: release.to_owned(), ..(*old).clone() };
-    store.put_meta(meta).map_err(failed)
-}
-
-fn read_meta(db: &sled::Db) -> Result<Meta, Option<DecodeError>> {
-    match db.get([tables::META]) {
-        Ok(Some(bytes)) => codec::decode(&bytes).map_err(Some),
-        Ok(None) => Err(None),
-        Err(e) => Err(Some(DecodeError::Shape { what: "meta", why: e.to_string() })),
-    }
+    store.put_meta(meta).map_err(failed)?;
+    // A release that knows nothing of the log must find in sled itself that the store is not for it.
+    store.inner.core.catch_up();
+    store.inner.core.commits.alive().map_err(failed)
 }
 
 /// Makes a new store, whole and durable, and puts it in its place.
@@ -314,53 +307,60 @@ fn fill_new(new: &Path, options: &Options) -> io::Result<()> {
     };
     let owner = Owner::default_project();
     let project = Project { id: engine.derived(1), name: owner, created_at: options.now };
-    let mut tx = Tx::new(&db, &meta);
+    let ahead = Ahead::default();
+    let mut tx = Tx::new(Live::new(&db, &ahead), &meta);
     let put = tx.put_stored(vec![tables::META], &meta).and_then(|()| tx.apply(&Change::from(project)));
     put.map_err(|f| io::Error::other(f.to_string()))?;
-    let batch = tx.into_batch().unwrap_or_default();
+    let mut batch = sled::Batch::default();
+    for (key, value) in tx.into_changes().0 {
+        batch.insert(key, value.unwrap_or_default());
+    }
+    batch.insert(&[tables::REACHED], feed::reached(0));
     db.apply_batch(batch).and_then(|()| db.flush()).map_err(|e| match e {
         sled::Error::Io(e) => e,
         e => io::Error::other(e.to_string()),
     })?;
-    Ok(())
+    log::create(new, options.log_bytes)
 }
 
 fn assemble(
     dir: &Path,
-    db: sled::Db,
-    meta: Meta,
-    file: File,
+    found: Recovered,
     reserve: Reserve,
     lock: lock::Lock,
     on_failed: OnFailed,
-) -> Store {
-    let commits = Arc::new(Commits::new(on_failed));
-    let reserve = Arc::new(reserve);
-    let (c, d, r) = (Arc::clone(&commits), db.clone(), Arc::clone(&reserve));
-    let work = move || {
-        c.run(|| {
-            commit::sync(&d, &file).inspect_err(|_| {
-                r.release();
+) -> Result<Store, OpenError> {
+    let Recovered { db, meta, data, files, last } = found;
+    let space = Space::new(files.clone()).map_err(|e| reading(dir, &e))?;
+    let commits = Arc::new(Commits::new(last, on_failed));
+    let core = Arc::new(Core {
+        db,
+        writer: Mutex::new(space),
+        gate: RwLock::default(),
+        commits: Arc::clone(&commits),
+        feeder: Feeder::default(),
+        reserve,
+        _lock: lock,
+    });
+    let (c, mut log) = (Arc::clone(&core), Writing::new(files.clone()));
+    let committer = move || {
+        c.commits.run(|work| {
+            commit::write(&mut log, work).inspect_err(|_| {
+                c.reserve.release();
             })
-        })
+        });
     };
-    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(work);
-    if let Err(e) = &committer {
-        commits.fail(Fault::new(Kind::Unavailable, format!("no thread for the committer: {e}")));
+    let f = Arc::clone(&core);
+    let feeder = move || f.feed(&data, &files);
+    let mut threads = Vec::new();
+    for (name, work) in [("committer", Box::new(committer) as Box<dyn FnOnce() + Send>), ("feeder", Box::new(feeder))] {
+        match std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+            Ok(thread) => threads.push(thread),
+            Err(e) => commits.fail(Fault::new(Kind::Unavailable, format!("no thread for the store's {name}: {e}"))),
+        }
     }
-    Store {
-        inner: Arc::new(Inner {
-            dir: dir.to_owned(),
-            db,
-            writer: Mutex::new(()),
-            gate: RwLock::new(()),
-            meta: RwLock::new(Arc::new(meta)),
-            commits,
-            reserve,
-            committer: Mutex::new(committer.ok()),
-            _lock: lock,
-        }),
-    }
+    let (dir, meta, threads) = (dir.to_owned(), RwLock::new(Arc::new(meta)), Mutex::new(threads));
+    Ok(Store { inner: Arc::new(Inner { dir, meta, core, threads }) })
 }
 
 /// A moment as part of a file's name; names sort as the moments do.

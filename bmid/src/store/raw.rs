@@ -1,10 +1,14 @@
 //! Reading records out of keys and values: the same functions over the live tree and over a transaction's overlay. Nothing
 //! here may write.
 
+use std::ops::Bound;
+
 use bmi::model::{Answer, Fault, Id, Index, Intent, Kind, Meta, Owner, Part, Row, Table, Usage, View};
 use sled::IVec;
 
+use super::ahead::{self, Ahead, Span};
 use super::codec::{self, Stored, StoredPart};
+use super::log::Changes;
 use super::tables;
 
 /// What [`Raw::scan`] calls for each entry; false ends the scan.
@@ -38,17 +42,72 @@ pub(super) fn is_full(e: &std::io::Error) -> bool {
     matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-/// The tree as it is.
-pub(super) struct Live<'a>(pub(super) &'a sled::Tree);
+/// What is committed: sled with what is ahead of it. Whoever makes one holds the gate.
+pub(super) struct Live<'a> {
+    tree: &'a sled::Tree,
+    ahead: &'a Ahead,
+}
+
+impl<'a> Live<'a> {
+    pub(super) fn new(tree: &'a sled::Tree, ahead: &'a Ahead) -> Live<'a> {
+        Live { tree, ahead }
+    }
+
+    /// The entries from one key on to another, in key order or backwards, with what is gone as such.
+    fn entries(&self, span: Span<'_>) -> impl Iterator<Item = ahead::Entry> + use<'a> {
+        let (young, old) = (ahead::entries(&self.ahead.young, span), ahead::entries(&self.ahead.old, span));
+        let beneath = ahead::beneath(self.tree, span);
+        ahead::over(young, ahead::over(old, beneath, span.backwards), span.backwards)
+    }
+
+    /// The entries in a span that are there.
+    pub(super) fn range(&self, span: Span<'_>) -> impl Iterator<Item = Result<(IVec, IVec), Fault>> + use<'a> {
+        there(self.entries(span))
+    }
+
+    /// All that begins with `prefix`, as it is with a transaction's changes over it.
+    pub(super) fn under_pending<'b>(
+        &'b self,
+        pending: &'b Changes,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(IVec, IVec), Fault>> + use<'a, 'b> {
+        let end = ahead::behind(prefix);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let span = Span { from: Bound::Included(prefix), to, backwards: false };
+        there(ahead::over(ahead::entries(pending, span), self.entries(span), false))
+    }
+
+    /// All that begins with `prefix`.
+    pub(super) fn under(
+        &self,
+        prefix: &[u8],
+        backwards: bool,
+    ) -> impl Iterator<Item = Result<(IVec, IVec), Fault>> + use<'a> {
+        let end = ahead::behind(prefix);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.range(Span { from: Bound::Included(prefix), to, backwards })
+    }
+}
+
+/// The entries that are not gone.
+fn there(entries: impl Iterator<Item = ahead::Entry>) -> impl Iterator<Item = Result<(IVec, IVec), Fault>> {
+    entries.filter_map(|entry| match entry {
+        Ok((key, value)) => value.map(|v| Ok((key, v))),
+        Err(e) => Some(Err(outside("read the store", &e))),
+    })
+}
 
 impl Raw for Live<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<IVec>, Fault> {
-        self.0.get(key).map_err(|e| outside("read the store", &e))
+        match self.ahead.get(key) {
+            Some(known) => Ok(known),
+            None => self.tree.get(key).map_err(|e| outside("read the store", &e)),
+        }
     }
 
     fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), Fault> {
-        for entry in self.0.scan_prefix(prefix) {
-            let (key, value) = entry.map_err(|e| outside("read the store", &e))?;
+        for entry in self.under(prefix, false) {
+            let (key, value) = entry?;
             if !visit(&key, &value)? {
                 break;
             }

@@ -66,9 +66,14 @@ impl Reserve {
         if ends && (self.release() || self.free().is_some_and(|f| f > 0)) { Room::Enough } else { Room::Full }
     }
 
-    /// Gives the space back if little else is left, so that sled can open.
+    /// Whether little is left.
+    pub(super) fn is_low(&self) -> bool {
+        self.free().is_some_and(|f| f < LOW)
+    }
+
+    /// Gives the space back if little else is left, so that sled can open and be fed.
     pub(super) fn release_if_low(&self) -> bool {
-        self.free().is_some_and(|f| f < LOW) && self.release()
+        self.is_low() && self.release()
     }
 
     /// Gives the space back; says whether there was any.

@@ -16,6 +16,7 @@ use bmi::model::{
 // 42    part      intent 16, index be32          version + StoredPart
 // 43    answer    id 16                          version + Answer
 // 44    event     at be64, id 16                 version + Event
+// 45    reached   -                              version + number of the last commit that sled has, be64; absent: 0
 // 50    unique    index 1, key                   id 16
 // 51    listing   index 1, key, id 16            nothing
 // 60    chunk     head's whole key, number be16  a piece of a long value
@@ -31,6 +32,8 @@ pub(super) const PART: u8 = 0x42;
 pub(super) const ANSWER: u8 = 0x43;
 /// The audit trail.
 pub(super) const EVENT: u8 = 0x44;
+/// How far sled is; see feed.rs.
+pub(super) const REACHED: u8 = 0x45;
 /// Indexes whose key belongs to one id.
 pub(super) const UNIQUE: u8 = 0x50;
 /// Indexes whose key lists ids.
@@ -61,6 +64,9 @@ pub(super) const ANSWER_VERSION: u8 = 1;
 /// See [`META_VERSION`].
 pub(super) const EVENT_VERSION: u8 = 1;
 
+/// See [`META_VERSION`].
+pub(super) const REACHED_VERSION: u8 = 1;
+
 /// The current version of a table's rows.
 pub(super) const fn version(table: Table) -> u8 {
     match table {
@@ -85,7 +91,9 @@ pub const SCHEMA: u32 = {
         + INTENT_VERSION as u32
         + PART_VERSION as u32
         + ANSWER_VERSION as u32
-        + EVENT_VERSION as u32;
+        + EVENT_VERSION as u32
+        + REACHED_VERSION as u32
+        + super::log::VERSION as u32;
     let mut i = 0;
     while i < Table::ALL.len() {
         sum += version(Table::ALL[i]) as u32;

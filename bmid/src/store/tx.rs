@@ -1,10 +1,7 @@
-//! A write being put together: an overlay over the live tree that later becomes one batch.
+//! A write being put together: an overlay over what is committed that later becomes one commit.
 //!
-//! Indexes and usage change here, in the same overlay as the row they belong to, and nowhere else. Nothing here touches the
-//! tree: a transaction that ends with a fault leaves no trace.
-
-use std::collections::BTreeMap;
-use std::ops::Bound;
+//! Indexes and usage change here, in the same overlay as the row they belong to, and nowhere else. Nothing here touches what
+//! is committed: a transaction that ends with a fault leaves no trace.
 
 use bmi::model::{
     Answer, Change, Event, Fault, Id, Index, IndexKey, Intent, Kind, Meta, Owner, Part, Row, Table, Usage, View,
@@ -13,6 +10,7 @@ use bmi::rules::usage as counting;
 use sled::IVec;
 
 use super::codec::{self, Stored, StoredPart};
+use super::log::Changes;
 use super::raw::{self, Live, Raw, Visit};
 use super::tables;
 
@@ -20,7 +18,7 @@ use super::tables;
 pub struct Tx<'a> {
     live: Live<'a>,
     meta: &'a Meta,
-    pending: BTreeMap<Vec<u8>, Option<IVec>>,
+    pending: Changes,
     ends: bool,
 }
 
@@ -32,33 +30,12 @@ impl Raw for Tx<'_> {
         }
     }
 
-    /// Merges the overlay into the tree's order.
+    /// Lays what is pending over what is committed.
     fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), Fault> {
-        let mut over = self
-            .pending
-            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(k, _)| k.starts_with(prefix))
-            .peekable();
-        let mut go_on = true;
-        self.live.scan(prefix, &mut |key, value| {
-            while let Some((k, v)) = over.next_if(|(k, _)| k.as_slice() < key) {
-                if let Some(v) = v {
-                    go_on = visit(k, v)?;
-                }
-                if !go_on {
-                    return Ok(false);
-                }
-            }
-            match over.next_if(|(k, _)| k.as_slice() == key) {
-                Some((_, Some(v))) => go_on = visit(key, v)?,
-                Some((_, None)) => {}
-                None => go_on = visit(key, value)?,
-            }
-            Ok(go_on)
-        })?;
-        while go_on && let Some((k, v)) = over.next() {
-            if let Some(v) = v {
-                go_on = visit(k, v)?;
+        for entry in self.live.under_pending(&self.pending, prefix) {
+            let (key, value) = entry?;
+            if !visit(&key, &value)? {
+                break;
             }
         }
         Ok(())
@@ -84,44 +61,29 @@ impl View for Tx<'_> {
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn new(tree: &'a sled::Tree, meta: &'a Meta) -> Tx<'a> {
-        Tx { live: Live(tree), meta, pending: BTreeMap::new(), ends: false }
+    pub(super) fn new(live: Live<'a>, meta: &'a Meta) -> Tx<'a> {
+        Tx { live, meta, pending: Changes::new(), ends: false }
     }
 
-    /// Whether it only brings something begun to its end: such a write may use the reserve of a full disk.
-    pub(super) fn ends_something(&self) -> bool {
-        self.ends
-    }
-
-    /// The changes as one batch; none when there are none.
-    pub(super) fn into_batch(self) -> Option<sled::Batch> {
-        if self.pending.is_empty() {
-            return None;
-        }
-        let mut batch = sled::Batch::default();
-        for (key, value) in self.pending {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        Some(batch)
+    /// The changes, and whether they only bring something begun to its end: such a write may use the reserve of a full disk.
+    pub(super) fn into_changes(self) -> (Changes, bool) {
+        (self.pending, self.ends)
     }
 
     /// Puts a value, in pieces if it is long, in place of what was there.
     pub(super) fn put_value(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Fault> {
         self.drop_value(&key)?;
         if value.len() <= tables::PIECE {
-            self.pending.insert(key, Some(value.into()));
+            self.pending.insert(key.into(), Some(value.into()));
             return Ok(());
         }
         let count = value.len().div_ceil(tables::PIECE);
         let count = u16::try_from(count).map_err(|_| Fault::new(Kind::Limit, "a row is too long to be stored"))?;
         for (n, piece) in (0..count).zip(value.chunks(tables::PIECE)) {
-            self.pending.insert(tables::chunk(&key, n), Some(piece.into()));
+            self.pending.insert(tables::chunk(&key, n).into(), Some(piece.into()));
         }
         let [a, b] = count.to_be_bytes();
-        self.pending.insert(key, Some(IVec::from(&[tables::SPLIT, a, b])));
+        self.pending.insert(key.into(), Some(IVec::from(&[tables::SPLIT, a, b])));
         Ok(())
     }
 
@@ -129,9 +91,9 @@ impl<'a> Tx<'a> {
     pub(super) fn drop_value(&mut self, key: &[u8]) -> Result<(), Fault> {
         let Some(head) = self.get(key)? else { return Ok(()) };
         for n in 0..raw::pieces(&head).unwrap_or(0) {
-            self.pending.insert(tables::chunk(key, n), None);
+            self.pending.insert(tables::chunk(key, n).into(), None);
         }
-        self.pending.insert(key.to_vec(), None);
+        self.pending.insert(key.into(), None);
         Ok(())
     }
 
@@ -165,7 +127,7 @@ impl<'a> Tx<'a> {
         let was = old.map(Row::indexes).unwrap_or_default();
         let shall = new.map(Row::indexes).unwrap_or_default();
         for entry in was.iter().filter(|e| !shall.contains(e)) {
-            self.pending.insert(tables::entry(entry, id).0, None);
+            self.pending.insert(tables::entry(entry, id).0.into(), None);
         }
         for entry in shall.iter().filter(|e| !was.contains(e)) {
             if entry.unique
@@ -175,7 +137,7 @@ impl<'a> Tx<'a> {
                 return Err(duplicate(entry, new, holder));
             }
             let (key, value) = tables::entry(entry, id);
-            self.pending.insert(key, Some(value.into()));
+            self.pending.insert(key.into(), Some(value.into()));
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ fn whole() -> Temp {
 /// Does damage behind the store's back; the findings must be exactly those that hold the given words.
 fn damage(what: &str, f: impl FnOnce(&sled::Db), words: &[&str]) {
     let t = whole();
-    f(&t.store.inner.db);
+    f(t.db());
     let found = t.store.check().unwrap();
     assert_eq!(found.len(), words.len(), "{what}: {found:#?}");
     for word in words {
@@ -51,7 +51,7 @@ fn counters_that_drifted_are_found_and_a_recount_says_by_how_much() {
     };
     damage("drift", wrong, &["usage of default"]);
     let t = whole();
-    wrong(&t.store.inner.db);
+    wrong(t.db());
     let drift = t.store.verify_usage().unwrap();
     assert_eq!((drift.len(), drift[0].stored.nodes, drift[0].counted.nodes), (1, 5, 1));
     assert_eq!(drift[0].counted.gigabytes, 10);

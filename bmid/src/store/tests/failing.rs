@@ -1,5 +1,6 @@
 //! A flush that fails ends the store: nothing is acknowledged, nothing further is served, the daemon is told once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -8,16 +9,19 @@ use super::*;
 fn after_a_failed_flush_every_ticket_and_every_call_errs_and_the_daemon_is_told_once() {
     let told = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&told);
-    let commits = Arc::new(Commits::new(Box::new(move |f| {
-        assert_eq!(f.kind, Kind::Full);
-        count.fetch_add(1, Ordering::SeqCst);
-    })));
-    let (first, second) = (commits.applied(), commits.applied());
+    let commits = Arc::new(Commits::new(
+        0,
+        Box::new(move |f| {
+            assert_eq!(f.kind, Kind::Full);
+            count.fetch_add(1, Ordering::SeqCst);
+        }),
+    ));
+    let (first, second) = (commits.applied(Vec::new()), commits.applied(Vec::new()));
     let (tell, heard) = std::sync::mpsc::channel();
-    commits.applied().on_durable(Box::new(move |r| tell.send(r).unwrap()));
+    commits.applied(Vec::new()).on_durable(Box::new(move |r| tell.send(r).unwrap()));
     assert!(!first.is_durable());
     let mut calls = 0;
-    commits.run(|| {
+    commits.run(|_| {
         calls += 1;
         Err(Fault::new(Kind::Full, "no room"))
     });
@@ -32,19 +36,19 @@ fn after_a_failed_flush_every_ticket_and_every_call_errs_and_the_daemon_is_told_
 
 #[test]
 fn a_panic_while_flushing_is_a_failed_flush() {
-    let commits = Arc::new(Commits::new(Box::new(|_| {})));
-    let ticket = commits.applied();
-    commits.run(|| panic!("sled"));
+    let commits = Arc::new(Commits::new(0, Box::new(|_| {})));
+    let ticket = commits.applied(Vec::new());
+    commits.run(|_| panic!("sled"));
     assert_eq!(ticket.wait().unwrap_err().kind, Kind::Internal);
 }
 
 #[test]
 fn all_commits_that_wait_become_durable_with_one_flush() {
-    let commits = Arc::new(Commits::new(Box::new(|_| {})));
-    let tickets: Vec<Ticket> = (0..100).map(|_| commits.applied()).collect();
+    let commits = Arc::new(Commits::new(0, Box::new(|_| {})));
+    let tickets: Vec<Ticket> = (0..100).map(|_| commits.applied(Vec::new())).collect();
     commits.close();
     let mut flushes = 0;
-    commits.run(|| {
+    commits.run(|_| {
         flushes += 1;
         Ok(())
     });
@@ -56,7 +60,7 @@ fn all_commits_that_wait_become_durable_with_one_flush() {
 #[test]
 fn a_failed_store_refuses_reads_and_writes() {
     let t = temp();
-    t.store.inner.commits.fail(Fault::new(Kind::Unavailable, "the disk is gone"));
+    t.store.inner.core.commits.fail(Fault::new(Kind::Unavailable, "the disk is gone"));
     assert_eq!(t.store.read(|v| v.live::<Node>()).unwrap_err().kind, Kind::Unavailable);
     assert_eq!(put(&t.store, &[node(1, "a").into()]).unwrap_err().kind, Kind::Unavailable);
     assert_eq!(t.store.intents().unwrap_err().kind, Kind::Unavailable);
@@ -64,12 +68,12 @@ fn a_failed_store_refuses_reads_and_writes() {
 
 #[test]
 fn a_write_that_changes_nothing_waits_for_what_it_may_have_read() {
-    let commits = Arc::new(Commits::new(Box::new(|_| {})));
-    let applied = commits.applied();
+    let commits = Arc::new(Commits::new(0, Box::new(|_| {})));
+    let applied = commits.applied(Vec::new());
     let seen = commits.settled();
     assert!(!seen.is_durable());
     commits.close();
-    commits.run(|| Ok(()));
+    commits.run(|_| Ok(()));
     assert!(seen.is_durable() && applied.is_durable());
     let t = temp();
     let ((), ticket) = t.store.write(|_| Ok(())).unwrap();

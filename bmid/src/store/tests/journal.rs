@@ -7,7 +7,7 @@ fn journal(t: &Temp, f: impl FnOnce(&mut Tx<'_>) -> Result<(), Fault>) {
 }
 
 fn pieces_left(t: &Temp) -> usize {
-    t.store.inner.db.scan_prefix([tables::CHUNK]).count()
+    t.db().scan_prefix([tables::CHUNK]).count()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_long_record_is_split_and_replaced_and_removed_without_leftovers() {
         });
         assert_eq!(t.store.parts(id(90)).unwrap(), [long]);
         assert_eq!(t.store.intents().unwrap()[0].request.len(), len);
-        let longest = t.store.inner.db.iter().values().map(|v| v.unwrap().len()).max().unwrap();
+        let longest = t.db().iter().values().map(|v| v.unwrap().len()).max().unwrap();
         assert!(longest <= tables::PIECE, "sled was given a value of {longest} bytes");
         let complaints: Vec<String> = t.store.check().unwrap();
         assert_eq!(complaints, Vec::<String>::new());

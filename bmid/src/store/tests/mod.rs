@@ -6,8 +6,10 @@ mod basic;
 mod checking;
 mod dumping;
 mod failing;
+mod feeding;
 mod golden;
 mod journal;
+mod log;
 mod model;
 mod opening;
 mod samples;
@@ -28,6 +30,7 @@ pub(super) struct Temp {
 pub(super) fn options() -> Options {
     Options {
         cache_bytes: 16 << 20,
+        log_bytes: 64 << 10,
         engine_name: "engine1".parse().unwrap(),
         release: "0.1.0".to_owned(),
         now: Time(1_700_000_000_000_000),
@@ -50,6 +53,12 @@ pub(super) fn temp() -> Temp {
 impl Temp {
     pub(super) fn path(&self) -> std::path::PathBuf {
         self.dir.path().join("state")
+    }
+
+    /// sled, with everything in it.
+    pub(super) fn db(&self) -> &sled::Db {
+        self.store.inner.core.catch_up();
+        &self.store.inner.core.db
     }
 }
 

@@ -113,9 +113,9 @@ fn a_row_of_a_newer_release_is_refused_not_misread() {
     let t = temp();
     put(&t.store, &[node(1, "web").into()]).unwrap();
     let key = tables::row(Table::Node, id(1));
-    let mut bytes = t.store.inner.db.get(&key).unwrap().unwrap().to_vec();
+    let mut bytes = t.db().get(&key).unwrap().unwrap().to_vec();
     bytes[0] = Node::VERSION + 1;
-    t.store.inner.db.insert(&key, bytes).unwrap();
+    t.db().insert(&key, bytes).unwrap();
     let fault = t.store.read(|v| v.get::<Node>(id(1))).unwrap_err();
     assert_eq!(fault.kind, Kind::Corrupt);
     assert!(fault.to_string().contains("start the release that wrote it"), "{fault}");
