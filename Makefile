@@ -27,9 +27,8 @@ fuzz: ## every fuzz target for 30 s (FUZZ_SECONDS=n for longer)
 	@scripts/packages build
 	@scripts/fuzz $(or $(FUZZ_SECONDS),30)
 
-deny: ## licences and advisories of all dependencies (needs cargo-deny and the network)
-	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
-	$(CARGO) deny --workspace check
+deny: ## licences, sources and advisories of all dependencies (advisories need github.com; it says if they were not checked)
+	@scripts/deny
 
 build: ## release binaries of bmid and bmictl
 	@scripts/packages build
