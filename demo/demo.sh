@@ -27,32 +27,55 @@ ctl() {
     took "$at"
 }
 
+# However this run ends, these end with it: what still builds, the namespaces with all that runs in them, the folder.
+leave() {
+    trap - EXIT; trap '' INT TERM HUP
+    local job jobs guard loop
+    jobs=$(jobs -p)
+    # Each is a process group of its own (set -m): asked first, made to a little later.
+    for job in $jobs; do kill -TERM -- "-$job" 2>/dev/null || true; done
+    (sleep 15; for job in $jobs; do kill -KILL -- "-$job"; done) 2>/dev/null & guard=$!
+    for job in $jobs; do wait "$job" 2>/dev/null || true; done
+    kill -KILL -- -$guard; wait $guard 2>/dev/null || true
+    # The datastore's mount ended with the namespaces, its loop device did not.
+    for loop in $(losetup -n -O NAME,BACK-FILE | awk -v d="$dir/" 'index($2, d) == 1 { print $1 }'); do losetup -d "$loop" || true; done
+    rm -rf "$dir"
+}
+
+build() {
+    local at image; at=$(date +%s%N)
+    say "Building bmid and bmictl; beside it, a Debian 12 golden image (both are kept for the next time)"
+    "$here/golden-debian" "$cache" >"$dir/image" 2>"$dir/image.log" </dev/null &
+    image=$!
+    # In the background and waited for: a signal is then answered at once.
+    (cd "$top" && CARGO_TARGET_DIR=target cargo build --quiet --workspace --bins && give_back) </dev/null & wait $! || { echo "demo: bmid could not be built" >&2; exit 1; }
+    wait $image || { tail -20 "$dir/image.log" >&2; echo "demo: the golden image could not be made" >&2; exit 1; }
+    took "$at"
+    ls -lsh "$(cat "$dir/image")" | awk '{ print "            " $NF ": " $6 " disk, " $1 " of it data" }'
+}
+
 prepare() {
     [ "$(id -u)" = 0 ] || { echo "demo: this needs root, for network namespaces and a DHCP server in one: sudo make demo" >&2; exit 1; }
+    . "$top/scripts/toolchain"
     "$top/scripts/packages" demo
-    local at; at=$(date +%s%N)
     mkdir -p "$cache"
-    say "Building bmid and bmictl; beside it, a Debian 12 golden image (both are kept for the next time)"
-    "$here/golden-debian" "$cache" >"$cache/golden-debian.path" 2>"$cache/golden-debian.log" &
-    local image=$!
-    (cd "$top" && cargo build --quiet --workspace --bins)
-    wait $image || { tail -20 "$cache/golden-debian.log" >&2; echo "demo: the golden image could not be made" >&2; exit 1; }
-    took "$at"
-    ls -lsh "$(cat "$cache/golden-debian.path")" | awk '{ print "            " $NF ": " $6 " disk, " $1 " of it data" }'
-    DEMO_BEGUN=$begun exec unshare --net --mount --pid --fork --mount-proc --kill-child "$0" --inside "$(cat "$cache/golden-debian.path")"
+    # Not /tmp, which may be memory: the disks lie in there. And a short path, for sockets.
+    dir=$(mktemp -d /var/tmp/bmid-demo.XXXXXX); trap leave EXIT; trap 'exit 130' INT TERM HUP
+    set -m
+    build
+    DEMO_BEGUN=$begun unshare --net --mount --pid --fork --mount-proc --kill-child "$0" --inside "$dir" "$(cat "$dir/image")" </dev/null &
+    wait $!
 }
 
 # --- from here on inside the namespaces, as their process 1
 
 cleanup() {
-    trap - EXIT INT TERM
+    trap - EXIT; trap '' INT TERM HUP
     [ -z "${daemon:-}" ] || { kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; } || true
-    pkill -KILL . 2>/dev/null || true
-    # The datastore's mount ends with these namespaces, its loop device does not.
-    local loop; loop=$(losetup -n -O NAME -j "$dir/fast.xfs" 2>/dev/null | head -1)
-    umount "$dir/fast" 2>/dev/null || umount -l "$dir/fast" 2>/dev/null || true
-    [ -z "$loop" ] || losetup -d "$loop" 2>/dev/null || true
-    rm -rf "$dir"
+    # All but this process, which is the first of its namespace.
+    kill -KILL -1 2>/dev/null || true
+    wait
+    umount "$dir/fast" 2>/dev/null || true
 }
 
 start_bmid() {
@@ -108,8 +131,8 @@ boot_to_login() {
 }
 
 main() {
-    local image=$1 at
-    dir=$(mktemp -d /tmp/bmid-demo.XXXXXX); trap cleanup EXIT; trap 'exit 130' INT TERM
+    local image=$2 at
+    dir=$1; trap cleanup EXIT; trap 'exit 130' INT TERM HUP
     mkdir "$dir/bin"; ln -s "$top/target/debug/bmictl" "$dir/bin/bmictl"
     export PATH=$dir/bin:$PATH BMI_SOCKET=$dir/bmid.sock NO_COLOR=1
     mkfifo "$dir/keyboard"
@@ -166,4 +189,4 @@ main() {
     say "Done. Nothing is left on this host but $cache"
 }
 
-if [ "${1:-}" = --inside ]; then main "$2"; else prepare; fi
+if [ "${1:-}" = --inside ]; then main "$2" "$3"; else prepare; fi
