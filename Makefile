@@ -1,6 +1,7 @@
 # What one does here. `make` alone tells.
 PREFIX ?= /usr/local
 DESTDIR ?=
+SHELL = /bin/bash
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench lint fuzz deny build install packages clean
@@ -24,7 +25,7 @@ lint: ## formatting, clippy, shell syntax
 	@scripts/lint
 
 fuzz: ## every fuzz target for 30 s (FUZZ_SECONDS=n for longer)
-	@scripts/packages build
+	@scripts/packages fuzz
 	@scripts/fuzz $(or $(FUZZ_SECONDS),30)
 
 deny: ## licences, sources and advisories of all dependencies (advisories need github.com; it says if they were not checked)
@@ -32,7 +33,7 @@ deny: ## licences, sources and advisories of all dependencies (advisories need g
 
 build: ## release binaries of bmid and bmictl
 	@scripts/packages build
-	$(CARGO) build --release --workspace --bins
+	@. scripts/toolchain && $(CARGO) build --release --workspace --bins
 
 install: ## binaries, units, man pages, completion (DESTDIR=, PREFIX=/usr/local); run `make build` before
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install

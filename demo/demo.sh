@@ -71,6 +71,8 @@ prepare() {
 
 cleanup() {
     trap - EXIT; trap '' INT TERM HUP
+    # The shell would tell of each process that it kills here.
+    exec 2>/dev/null
     [ -z "${daemon:-}" ] || { kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; } || true
     # All but this process, which is the first of its namespace.
     kill -KILL -1 2>/dev/null || true

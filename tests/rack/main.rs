@@ -38,11 +38,17 @@ fn provision(engine: &Engine<'_>, image: &str, more: &[&str]) -> serde_json::Val
 
 /// Boots the node once and checks what it says of itself, what its clone holds and that the golden image is untouched.
 fn boots(firmware: Firmware, more: &[&str]) {
+    boots_by(firmware, more, |_| ());
+}
+
+/// The same; `by` does what somebody at the machine would, and looks at how it starts.
+fn boots_by(firmware: Firmware, more: &[&str], by: impl Fn(&Machine<'_>)) {
     let host = Host::new("rack");
     let engine = rack(&host, "golden-one", "once");
     let before = sha256(&host.path("golden-one.raw"));
     let node = provision(&engine, "golden-one", more);
     let mut machine = Machine::boot(&host, "tap0", MAC, firmware, None);
+    by(&machine);
     machine.powered_off();
 
     let ibft = machine.line("IBFT");
@@ -70,6 +76,31 @@ fn a_machine_without_a_disk_boots_from_its_clone_by_bios() {
 #[test]
 fn a_machine_without_a_disk_boots_from_its_clone_by_uefi_and_logs_in_with_chap() {
     boots(Firmware::Uefi, &["--chap"]);
+}
+
+#[test]
+fn a_machine_that_knows_no_ipxe_is_given_it_by_uefi() {
+    boots_by(Firmware::UefiPxe, &[], |machine| {
+        // The firmware's own words: it asked by DHCP and fetched what it was told to.
+        machine.wait("Start PXE over IPv4");
+        machine.wait("NBP filename is snponly.efi");
+    });
+}
+
+#[test]
+fn a_machine_that_knows_no_ipxe_is_given_it_by_bios() {
+    boots_by(Firmware::Bios, &[], |machine| {
+        // There is no other PXE ROM to emulate: the card's iPXE is stopped and told to start what such a ROM would be given.
+        // That finds the network card by the PXE interface of the ROM below it, as on any machine.
+        machine.wait("SeaBIOS");
+        while !machine.said().contains("iPXE>") {
+            machine.type_keys("\x02");
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        machine.type_line("dhcp && chain tftp://${next-server}/undionly.kpxe");
+        machine.wait("undionly.kpxe... ok");
+        machine.wait("UNDI");
+    });
 }
 
 #[test]

@@ -4,21 +4,24 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use super::host::Host;
 
-/// Seconds that a machine may take for anything. An emulated processor on a busy host is slow.
-const LIMIT: u64 = 240;
+/// Seconds that a machine may take for anything: an emulated processor on a busy host is slow, and gets there.
+const LIMIT: u64 = 600;
 
 /// What starts it.
 #[derive(Clone, Copy)]
 pub enum Firmware {
     /// SeaBIOS.
     Bios,
-    /// OVMF.
+    /// OVMF with a network card whose ROM is iPXE.
     Uefi,
+    /// OVMF with its own network boot.
+    UefiPxe,
 }
 
 /// Makes the small golden image `id` in the host's folder. `mode`: `once` writes and powers off, `loop` writes until `stop` is
@@ -56,6 +59,7 @@ impl<'a> Machine<'a> {
         let firmware = match firmware {
             Firmware::Bios => "bios",
             Firmware::Uefi => "uefi",
+            Firmware::UefiPxe => "uefi-pxe",
         };
         command.args(["boot", "--tap", tap, "--mac", mac, "--firmware", firmware, "--limit", &LIMIT.to_string()]);
         command.arg("--serial").arg(&serial).arg("--input").arg(&input);
@@ -94,8 +98,13 @@ impl<'a> Machine<'a> {
 
     /// Types a line.
     pub fn type_line(&self, line: &str) {
-        let mut input = File::options().write(true).open(&self.input).unwrap();
-        writeln!(input, "{line}").unwrap();
+        self.type_keys(&format!("{line}\n"));
+    }
+
+    /// Types just these keys. Fails on a machine that is off, instead of waiting for it.
+    pub fn type_keys(&self, keys: &str) {
+        let mut input = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&self.input).unwrap();
+        input.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits until it powers itself off.
