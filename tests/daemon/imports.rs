@@ -13,9 +13,11 @@ use bmi::protocol::{ClientFrame, Envelope, ServerFrame, Submit};
 use super::client::Client;
 use super::house::{House, eventually};
 
-const SIZE: u64 = 4 << 20;
+/// Of every disk here.
+pub(crate) const SIZE: u64 = 4 << 20;
 
-fn import(name: &str, descriptor: Option<u8>, envelope: Envelope) -> ClientFrame {
+/// The request for an import.
+pub(crate) fn import(name: &str, descriptor: Option<u8>, envelope: Envelope) -> ClientFrame {
     let request = Request::ImageImport(ImageImport {
         source: Source { name: "disk".into(), descriptor },
         name: name.parse().expect("a name"),
@@ -40,7 +42,8 @@ fn images(house: &House) -> Vec<serde_json::Value> {
     house.call("image.ls")
 }
 
-fn ended(client: &mut Client) -> Result<(), Fault> {
+/// How request 1 ends.
+pub(crate) fn ended(client: &mut Client) -> Result<(), Fault> {
     loop {
         match client.next() {
             Some(ServerFrame::End { id: 1, end }) => return end.map(|_| ()),

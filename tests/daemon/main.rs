@@ -2,6 +2,7 @@
 
 #[path = "../socket/client.rs"]
 mod client;
+mod first;
 mod house;
 mod imports;
 mod load;

@@ -71,7 +71,7 @@ fn a_reload_takes_over_what_it_can_and_names_what_it_cannot() {
 }
 
 /// bmid with `listener` as the third descriptor, said to be for it: what systemd does.
-fn activated(house: &House, listener: UnixListener, fds: &str) -> Command {
+pub(crate) fn activated(house: &House, listener: UnixListener, fds: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.env_clear().args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\""]);
     shell.arg(super::support::bmid());

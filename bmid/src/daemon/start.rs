@@ -46,7 +46,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let asked = manager::signals()?;
     raise_descriptor_limit();
     manager::starting("opening the state", OPENING);
-    let opened = open(&config)?;
+    let opened = Store::open(&config.state_dir, options(&config)).map_err(Fault::from)?;
+    tell_aside(&config.state_dir, &opened);
     make_folder(&config.run_dir)?;
     let workers_are_ours = hold(&config.run_dir)?;
     let parts = parts(&config, args, &opened)?;
@@ -68,12 +69,12 @@ fn load(args: &Args) -> Result<Config, Failure> {
         .map_err(|fault| Failure { fault, code: 2 })
 }
 
-/// The state folder: its lock, its store.
-fn open(config: &Config) -> Result<Opened, Fault> {
+/// How the store is opened.
+fn options(config: &Config) -> Options {
     let mut random = [0; 16];
     keyring::fill(&mut random);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let options = Options {
+    Options {
         cache_bytes: config.cache_mib << 20,
         log_bytes: LOG_BYTES,
         engine_name: config.engine_name.clone(),
@@ -85,16 +86,19 @@ fn open(config: &Config) -> Result<Opened, Fault> {
             tracing::error!("the store has failed, bmid ends for its manager to start it again: {fault}");
             std::process::exit(1);
         }),
-    };
-    let opened = Store::open(&config.state_dir, options)?;
-    for aside in &opened.aside {
-        tracing::warn!(
-            "a store that did not open stands aside at {}: restore the newest dump with `bmictl state restore`, then \
-             remove it",
-            aside.display()
-        );
     }
-    Ok(opened)
+}
+
+/// Says which stores stand aside, and which dump would bring their records back.
+fn tell_aside(dir: &Path, opened: &Opened) {
+    let (_, dump) = Store::beside(dir);
+    let then = dump.map_or("there is no dump to restore".to_owned(), |d| {
+        format!("`bmictl state restore {} --yes` brings its records back", d.display())
+    });
+    for aside in &opened.aside {
+        let at = aside.display();
+        tracing::warn!("a store that did not open stands aside at {at}: {then}; remove it when you need it no more");
+    }
 }
 
 /// What the engine is made of.
@@ -279,10 +283,9 @@ fn check(config: &Config) -> Result<(), Failure> {
     let dir = &config.state_dir;
     let tried = || format!("check the state in {}", dir.display());
     if !dir.join("db").exists() {
-        let fault = Fault::new(Kind::NotFound, "there is no state there").trying(tried());
-        return Err(fault.fix("give the folder with --state-dir").into());
+        return Err(no_state(dir).trying(tried()).into());
     }
-    let opened = open(config).map_err(|f| f.trying(tried()))?;
+    let opened = Store::open_to_look(dir, options(config)).map_err(|e| Fault::from(e).trying(tried()))?;
     let problems = opened.store.check()?;
     for problem in &problems {
         println!("{problem}");
@@ -293,4 +296,19 @@ fn check(config: &Config) -> Result<(), Failure> {
     }
     let why = format!("{} problems in {}", problems.len(), dir.display());
     Err(Fault::new(Kind::Corrupt, why).fix("restore the newest dump, or look at each record named above").into())
+}
+
+/// Why there is no store in a folder, and what to do.
+fn no_state(dir: &Path) -> Fault {
+    let (aside, dump) = Store::beside(dir);
+    let Some(aside) = aside.last() else {
+        return Fault::new(Kind::NotFound, "there is no state there").fix("give the folder with --state-dir");
+    };
+    let why = format!("the store was damaged and stands aside at {}", aside.display());
+    Fault::new(Kind::Corrupt, why).fix(match dump {
+        Some(dump) => {
+            format!("start bmid: it comes up with an empty store; then `bmictl state restore {} --yes`", dump.display())
+        }
+        None => "there is no dump; put a copy of the folder back, or start bmid with an empty store".to_owned(),
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, BufWriter};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bmi::model::{Answer, Fault, Format, Id, Intent, Kind, Outcome, Part, Phase, Server, Standing, ViewExt};
@@ -77,6 +78,10 @@ impl Engine {
     pub(super) fn tell_parked(&self, items: &mut [Reply]) {
         for item in items {
             let Reply::Status(status) = item else { continue };
+            if let Some(fault) = self.dump_problem() {
+                status.problems.push(format!("no dumps are written: {fault}"));
+                status.healthy = false;
+            }
             for live in self.hub.all() {
                 let Some(fault) = live.parked.borrow().clone() else { continue };
                 let on = live.intent.subjects.first().map_or("", |s| s.name.as_str());
@@ -190,6 +195,7 @@ impl Engine {
             Ok(StateDone { rows })
         })
         .await?;
+        self.written.fetch_add(1, Ordering::SeqCst);
         for server in before {
             self.unmake_replaced(&server).await;
         }

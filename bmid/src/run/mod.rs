@@ -8,6 +8,7 @@ mod change;
 mod claims;
 mod control;
 mod drive;
+mod dumps;
 mod ffi;
 mod hub;
 mod journal;
@@ -19,7 +20,7 @@ mod watch;
 pub use call::{Cancel, Out, Submission};
 pub use start::{Config, default_datastore};
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,6 +57,13 @@ pub struct Engine {
     /// One reconcile at a time.
     reconciling: tokio::sync::Mutex<()>,
     back_off: Mutex<reconcile::BackOff>,
+    /// Turned when what a first start makes is there, or could not be made.
+    first_start: Cancel,
+    /// How many writes there were, and how many of them the newest dump may hold.
+    written: AtomicU64,
+    dumped: AtomicU64,
+    /// Why the last dump failed, if it did.
+    undumped: Mutex<Option<Fault>>,
     /// What runs until bmid stops.
     tasks: tokio_util::task::TaskTracker,
 }
@@ -82,6 +90,7 @@ impl Engine {
         }
         let sheet = call.request.sheet();
         rights::judge(&call.caller, sheet.right, &sheet.command())?;
+        self.after_first_start(&mut call).await?;
         match sheet.effect {
             Effect::Read => self.read(&call).await,
             Effect::Change => self.change(call, cancel).await,
@@ -133,6 +142,7 @@ impl Engine {
     /// A transaction, durable when this returns. `step` names it for a simulated world's script.
     async fn write<T>(&self, step: &str, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
         let (out, ticket) = self.store.write(f)?;
+        self.written.fetch_add(1, Ordering::SeqCst);
         self.drivers.cut("journal", step, "applied");
         durable(ticket).await?;
         self.drivers.cut("journal", step, "durable");

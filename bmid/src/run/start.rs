@@ -3,19 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bmi::model::{Caller, Fault, Name};
+use bmi::model::{Caller, Fault, Kind, Name, Ref, Server, View};
 use bmi::ops::args::HostPath;
 use bmi::ops::datastore::create::{DatastoreCreate, DatastoreKind};
-use bmi::ops::{Defaults, Facts, Request};
+use bmi::ops::{Defaults, Effect, Facts, Request, Right};
 use bmi::protocol::Envelope;
 
-use super::call::{Cancel, Out, Submission};
+use super::call::{Cancel, Submission};
 use super::hub::Live;
 use super::{Engine, Seal, claims, control, drive, hub, lanes};
 use crate::drivers::DriverSet;
 use crate::store::Store;
+
+/// Requests wait at most so long for what a first start makes.
+const FIRST_START: Duration = Duration::from_secs(10);
+/// A stop takes at most so long.
+const STOP: Duration = Duration::from_secs(5);
 
 /// What an engine is started with.
 pub struct Config {
@@ -61,11 +66,19 @@ impl Engine {
             reconcile_every: AtomicU64::new(config.reconcile_every.as_secs()),
             reconciling: tokio::sync::Mutex::new(()),
             back_off: Mutex::default(),
+            first_start: Cancel::default(),
+            // What an earlier bmid wrote may stand in no dump.
+            written: AtomicU64::new(1),
+            dumped: AtomicU64::new(0),
+            undumped: Mutex::default(),
             tasks: tokio_util::task::TaskTracker::new(),
         });
         let open = engine.put_claims_back()?;
-        let begun = Arc::clone(&engine);
-        engine.tasks.spawn(async move { begun.begin_work(open, config.default_datastore, reconcile).await });
+        match config.default_datastore.filter(|_| !engine.has_default_datastore()) {
+            Some(path) => drop(engine.tasks.spawn(Arc::clone(&engine).make_default_datastore(path))),
+            None => engine.first_start.cancel(),
+        }
+        engine.tasks.spawn(Arc::clone(&engine).begin_work(open, reconcile));
         Ok(engine)
     }
 
@@ -90,7 +103,7 @@ impl Engine {
         Ok(open)
     }
 
-    async fn begin_work(self: Arc<Engine>, open: Vec<Arc<Live>>, default_datastore: Option<PathBuf>, reconcile: bool) {
+    async fn begin_work(self: Arc<Engine>, open: Vec<Arc<Live>>, reconcile: bool) {
         // The ground first: an operation that was interrupted by the host's restart needs its tgtd and its datastore again.
         if reconcile && let Err(fault) = self.reconcile(super::reconcile::Pass::ByItself).await {
             tracing::warn!("the first reconcile could not look: {fault}");
@@ -101,9 +114,35 @@ impl Engine {
         }
         self.tasks.spawn(Arc::clone(&self).look_after_workers());
         self.tasks.spawn(Arc::clone(&self).keep_house());
-        if let Some(path) = default_datastore {
-            default_datastore_now(&self, &path).await;
+        self.tasks.spawn(Arc::clone(&self).keep_dumps());
+    }
+
+    /// Waits for what a first start makes, if the request may be about it: whoever asks as soon as the socket is there
+    /// finds the datastore `default` in use. A host on which it hangs is served without it after a while.
+    pub(super) async fn after_first_start(&self, call: &mut Submission) -> Result<(), Fault> {
+        let sheet = call.request.sheet();
+        let waits = match sheet.effect {
+            Effect::Change => true,
+            Effect::Read => sheet.right == Right::Member,
+            Effect::Control => matches!(call.request, Request::StateRestore(_)),
+        };
+        if !waits || self.first_start.is_cancelled() {
+            return Ok(());
         }
+        let began = tokio::time::Instant::now();
+        let given = call.envelope.timeout_ms.map(Duration::from_millis);
+        tokio::select! {
+            () = self.first_start.cancelled() => {}
+            () = self.stopping.cancelled() => {}
+            () = tokio::time::sleep(given.unwrap_or(FIRST_START).min(FIRST_START)) => {
+                if given.is_some_and(|given| given < FIRST_START) {
+                    return Err(Fault::new(Kind::Timeout, "bmid is still making its first datastore; nothing was begun")
+                        .fix("ask again in a moment, or give a longer --timeout"));
+                }
+            }
+        }
+        call.envelope.timeout_ms = given.map(|given| millis(given.saturating_sub(began.elapsed())));
+        Ok(())
     }
 
     /// Open operations go on from where their journal says they are.
@@ -121,9 +160,13 @@ impl Engine {
 
     /// Stops: nothing new begins, what runs stops at its next step and goes on after the next start. Waits 5 s at most.
     pub async fn stop(&self) {
+        let until = Instant::now() + STOP;
         self.stopping.cancel();
         self.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+        // What ends at once stands in the last dump as ended; what hangs leaves that dump its time.
+        let _ = tokio::time::timeout(STOP / 5, self.tasks.wait()).await;
+        self.last_dump(until).await;
+        if tokio::time::timeout_at(until.into(), self.tasks.wait()).await.is_err() {
             tracing::warn!("some calls have not returned; their operations go on after the next start");
         }
     }
@@ -148,36 +191,49 @@ pub fn default_datastore(path: &Path) -> Option<Request> {
     }))
 }
 
-/// Makes the embedded default where no datastore of that name is. A failure is said and does not stop the start.
-async fn default_datastore_now(engine: &Arc<Engine>, path: &Path) {
-    let find = || {
-        engine.store.read(|view| {
-            let name = "default".parse().map_err(|_| Fault::internal("default is a name"))?;
-            Ok(bmi::ops::datastore::find(view, &bmi::model::Ref::Own(name)).ok())
-        })
-    };
-    // One that an interrupted start began to make may be undone now: how that ends is waited for.
-    while let Ok(Some(server)) = find() {
-        let Some(live) = server.operation.and_then(|o| engine.hub.get(o)) else { return };
-        let mut end = live.end.subscribe();
-        tokio::select! {
-            // The operation is gone together with its channel: look again.
-            _ = end.wait_for(Option::is_some) => {}
-            () = engine.stopping.cancelled() => return,
-        }
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The datastore `default`, if there is one.
+fn found_default(view: &dyn View) -> Result<Option<Server>, Fault> {
+    let name = "default".parse().map_err(|_| Fault::internal("default is a name"))?;
+    Ok(bmi::ops::datastore::find(view, &Ref::Own(name)).ok())
+}
+
+impl Engine {
+    /// Whether the embedded default is there and nothing is being done to it.
+    fn has_default_datastore(&self) -> bool {
+        matches!(self.store.read(found_default), Ok(Some(server)) if server.operation.is_none())
     }
-    let Some(request) = default_datastore(path) else { return };
-    let (out, mut answers) = tokio::sync::mpsc::channel(8);
-    engine.submit(Submission {
-        caller: Caller::bmid(),
-        envelope: Envelope::default(),
-        request,
-        files: Vec::new(),
-        out,
-    });
-    while let Some(piece) = answers.recv().await {
-        if let Out::End(Err(fault)) = piece {
-            tracing::warn!("the default datastore could not be made: {fault}");
+
+    /// Makes the embedded default where no datastore of that name is. A failure is said and does not stop the start.
+    async fn make_default_datastore(self: Arc<Engine>, path: PathBuf) {
+        if self.without_default_datastore().await
+            && let Some(request) = default_datastore(&path)
+        {
+            // Nobody reads the answer.
+            let (out, _) = tokio::sync::mpsc::channel(1);
+            let (caller, envelope, files) = (Caller::bmid(), Envelope::default(), Vec::new());
+            let call = Submission { caller, envelope, request, files, out };
+            if let Err(fault) = self.change(call, Cancel::default()).await {
+                tracing::warn!("the default datastore could not be made: {fault}");
+            }
         }
+        self.first_start.cancel();
+    }
+
+    /// Whether there is none. One that an interrupted start began to make may be undone now: how that ends is waited for.
+    async fn without_default_datastore(&self) -> bool {
+        while let Ok(Some(server)) = self.store.read(found_default) {
+            let Some(live) = server.operation.and_then(|o| self.hub.get(o)) else { return false };
+            let mut end = live.end.subscribe();
+            tokio::select! {
+                // The operation is gone together with its channel: look again.
+                _ = end.wait_for(Option::is_some) => {}
+                () = self.stopping.cancelled() => return false,
+            }
+        }
+        true
     }
 }

@@ -1,4 +1,4 @@
-//! What runs by itself: the reconcile timer and its bell, the look after workers, the hourly dump, forgetting what is old.
+//! What runs by itself: the reconcile timer and its bell, the look after workers, forgetting what is old.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +14,6 @@ use super::lanes::Returned;
 
 /// Workers are looked after this often.
 const WORKERS: Duration = Duration::from_secs(1);
-/// Dumps kept: two days of hourly ones.
-const DUMPS: usize = 48;
 
 impl Engine {
     /// Reconcile on a timer and whenever the bell rings, until bmid stops.
@@ -86,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Once an hour: a dump, and old answers and events forgotten; the reserve file made again when there is room.
+    /// Once an hour: old answers and events forgotten; the reserve file made again when there is room.
     pub(super) async fn keep_house(self: Arc<Engine>) {
         loop {
             tokio::select! {
@@ -95,15 +93,14 @@ impl Engine {
             }
             let (store, now) = (self.store.clone(), self.now());
             let kept = tokio::task::spawn_blocking(move || {
-                let done = store.dump_to(&store.dir().join("dumps"), DUMPS, now).map(|_| ());
                 let purged = store.purge(now).map(|_| ());
-                done.and(purged).and(store.remake_reserve().map(|_| ()))
+                purged.and(store.remake_reserve().map(|_| ()))
             })
             .await;
             match kept {
                 Ok(Ok(())) => {}
-                Ok(Err(fault)) => tracing::warn!("the hourly dump failed: {fault}"),
-                Err(e) => tracing::error!("the hourly dump failed: {e}"),
+                Ok(Err(fault)) => tracing::warn!("what is old could not be forgotten: {fault}"),
+                Err(e) => tracing::error!("what is old could not be forgotten: {e}"),
             }
             self.collect_staging().await;
         }

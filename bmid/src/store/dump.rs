@@ -9,11 +9,13 @@ use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use bmi::model::journal::{Before, Standing, Subject};
 use bmi::model::{
     Answer, Change, Event, Fault, Id, Intent, Kind, Meta, Owner, Part, Row, ServerKind, Table, Time, View as _,
 };
+use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sled::IVec;
@@ -26,6 +28,8 @@ use super::{Store, codec, migrations, open, tables};
 
 /// Longest line a restore reads.
 const LINE_LIMIT: u64 = 64 << 20;
+/// A dump leaves so much free: with less than half of it left the store refuses to write.
+const SPARED: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +58,8 @@ enum Item {
 struct Lines<'a> {
     out: &'a mut dyn Write,
     count: u64,
+    /// After this moment nobody waits for it any more.
+    until: Option<Instant>,
 }
 
 impl Lines<'_> {
@@ -66,6 +72,9 @@ impl Lines<'_> {
         }
         let text = serde_json::to_string(&Out { table, version, row })
             .map_err(|e| Fault::internal(format!("a {table} row cannot be written as JSON: {e}")))?;
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(Fault::new(Kind::Timeout, "it was not done in the time there was"));
+        }
         self.count += 1;
         writeln!(self.out, "{text}").map_err(|e| raw::outside("write the dump", &e.into()))
     }
@@ -99,9 +108,12 @@ impl Lines<'_> {
 impl Store {
     /// Writes everything, one JSON object a line; gives the number of lines.
     pub fn dump(&self, out: &mut dyn Write) -> Result<u64, Fault> {
+        self.dump_lines(&mut Lines { out, count: 0, until: None })
+    }
+
+    fn dump_lines(&self, lines: &mut Lines<'_>) -> Result<u64, Fault> {
         let meta = self.meta();
         let (entries, last_event) = self.look(|raw| Ok((entries(raw)?, last_event(raw)?)))?;
-        let mut lines = Lines { out, count: 0 };
         lines.stored(&*meta)?;
         for (key, value) in entries {
             lines.entry(&key, &value)?;
@@ -138,34 +150,86 @@ impl Store {
         Ok(count)
     }
 
-    /// Writes a dump to `folder/bmid-<now>.jsonl`, whole or not at all, and removes all but the newest `keep`.
+    /// Writes a dump to `folder/bmid-<now>.jsonl`, whole or not at all, and removes what [`surplus`] names.
     pub fn dump_to(&self, folder: &Path, keep: usize, now: Time) -> Result<PathBuf, Fault> {
+        self.dump_until(folder, keep, now, None)
+    }
+
+    /// The same, given up without a trace when it is not done by `until`.
+    pub fn dump_until(&self, folder: &Path, keep: usize, now: Time, until: Option<Instant>) -> Result<PathBuf, Fault> {
         let tried = || format!("write a dump into {}", folder.display());
         let failed = |e: io::Error| raw::outside(&tried(), &e.into());
         fs::create_dir_all(folder).map_err(failed)?;
+        leave_room(folder).map_err(|f| f.trying(tried()))?;
         let path = folder.join(format!("bmid-{}.jsonl", open::stamp(now)));
         let temp = folder.join("new.tmp");
-        let written = self.dump_file(&temp).and_then(|()| fs::rename(&temp, &path).map_err(failed));
+        let written = self.dump_file(&temp, until).and_then(|()| fs::rename(&temp, &path).map_err(failed));
         if let Err(fault) = written {
             let _ = fs::remove_file(&temp);
             return Err(fault.trying(tried()));
         }
         File::open(folder).and_then(|d| d.sync_all()).map_err(failed)?;
-        let mut dumps = open::dumps(folder);
-        dumps.truncate(dumps.len().saturating_sub(keep.max(1)));
-        for old in dumps {
+        for old in surplus(open::dumps(folder), keep) {
             fs::remove_file(old).map_err(failed)?;
         }
         Ok(path)
     }
 
-    fn dump_file(&self, path: &Path) -> Result<(), Fault> {
+    fn dump_file(&self, path: &Path, until: Option<Instant>) -> Result<(), Fault> {
         let failed = |e: io::Error| raw::outside("write the dump", &e.into());
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
         let mut out = BufWriter::new(file);
-        self.dump(&mut out)?;
+        self.dump_lines(&mut Lines { out: &mut out, count: 0, until })?;
         out.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)
     }
+
+    /// When the newest dump beside the store was written; none: there is none.
+    #[must_use]
+    pub fn last_dump(&self) -> Option<SystemTime> {
+        let newest = open::dumps(&self.dir().join("dumps")).pop()?;
+        fs::metadata(newest).and_then(|m| m.modified()).ok()
+    }
+}
+
+/// Refuses where a dump would take the room that the store itself needs for its next writes.
+fn leave_room(folder: &Path) -> Result<(), Fault> {
+    let last = open::dumps(folder).pop().and_then(|d| fs::metadata(d).ok()).map_or(0, |m| m.len());
+    let needed = last + last / 4 + SPARED;
+    // A file system that does not tell how much is free is taken to have room.
+    let Ok(free) = statvfs(folder).map(|s| s.blocks_available().saturating_mul(s.fragment_size())) else {
+        return Ok(());
+    };
+    if free >= needed {
+        return Ok(());
+    }
+    let (free, needed) = (free >> 20, needed.div_ceil(1 << 20));
+    Err(Fault::new(
+        Kind::Full,
+        format!("{free} MiB are free there, and a dump may take {needed} MiB with what the store needs"),
+    )
+    .fix("make room on the file system of the state folder; the next dump is tried by itself"))
+}
+
+/// Of dumps in order of age, those that go when `keep` are kept: the newest few stay whatever their age, and of each hour
+/// before them the last one. So many restarts within an hour push out no hour before it.
+fn surplus(dumps: Vec<PathBuf>, keep: usize) -> Vec<PathBuf> {
+    let (keep, newest) = (keep.max(1), (keep / 8).max(1));
+    // `bmid-2026-11-22T06` of `bmid-2026-11-22T06-38-27.000000Z.jsonl`.
+    let hour = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.split_once('T')
+            .map_or(name.clone(), |(day, time)| format!("{day}T{}", time.chars().take(2).collect::<String>()))
+    };
+    let (mut kept, mut last, mut out) = (0, String::new(), Vec::new());
+    for dump in dumps.into_iter().rev() {
+        let of = hour(&dump);
+        if kept < keep && (kept < newest || of != last) {
+            (kept, last) = (kept + 1, of);
+        } else {
+            out.push(dump);
+        }
+    }
+    out
 }
 
 /// All entries of dumped tables but the events, with long values put together.

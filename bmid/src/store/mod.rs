@@ -41,6 +41,7 @@ pub use tx::Tx;
 use ahead::Ahead;
 use commit::Commits;
 use log::{Changes, Space};
+use open::Broken;
 use raw::{Live, Rows};
 use reserve::{Reserve, Room};
 
@@ -80,7 +81,18 @@ struct Core {
 impl Store {
     /// Opens the store in `dir`, making it where there is none. Refused while another process holds it.
     pub fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
-        open::open(dir, options)
+        open::open(dir, options, Broken::Moved)
+    }
+
+    /// The same for somebody who only looks: a store that does not open is left where it is.
+    pub fn open_to_look(dir: &Path, options: Options) -> Result<Opened, OpenError> {
+        open::open(dir, options, Broken::Left)
+    }
+
+    /// Stores of a state folder that did not open and were moved aside, newest last, and its newest dump.
+    #[must_use]
+    pub fn beside(dir: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
+        (open::aside(dir), open::newest_dump(dir))
     }
 
     /// A consistent look at all rows. The rows seen may not be durable yet; see [`Store::settled`].

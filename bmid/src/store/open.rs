@@ -82,12 +82,20 @@ pub enum OpenError {
         why: String,
     },
     /// It does not open, and was moved aside.
-    #[error("cannot open the store: {why}; it was moved to {}; {}", moved_to.display(), dump_advice(newest_dump.as_deref()))]
+    #[error("cannot open the store: {why}; it was moved to {}; start bmid again: it comes up with an empty store, and {}", moved_to.display(), dump_advice(newest_dump.as_deref()))]
     Corrupt {
         /// What is wrong with it.
         why: String,
         /// Where it is now.
         moved_to: PathBuf,
+        /// The newest dump beside it.
+        newest_dump: Option<PathBuf>,
+    },
+    /// It does not open, and was only looked at.
+    #[error("the store is damaged: {why}; start bmid: it moves it aside, comes up with an empty store when it is started again, and {}", dump_advice(newest_dump.as_deref()))]
+    Damaged {
+        /// What is wrong with it.
+        why: String,
         /// The newest dump beside it.
         newest_dump: Option<PathBuf>,
     },
@@ -121,11 +129,8 @@ pub enum OpenError {
 
 fn dump_advice(dump: Option<&Path>) -> String {
     match dump {
-        Some(d) => format!(
-            "start again with an empty store and restore the newest dump: `bmictl state restore {}`",
-            d.display()
-        ),
-        None => "there is no dump; start again with an empty store, or put a copy of the folder back".to_owned(),
+        Some(d) => format!("the newest dump goes into that: `bmictl state restore {} --yes`", d.display()),
+        None => "there is no dump to put into that; put a copy of the folder back, if there is one".to_owned(),
     }
 }
 
@@ -133,7 +138,7 @@ impl From<OpenError> for Fault {
     fn from(e: OpenError) -> Fault {
         let kind = match &e {
             OpenError::Held { .. } => Kind::Conflict,
-            OpenError::Corrupt { .. } => Kind::Corrupt,
+            OpenError::Corrupt { .. } | OpenError::Damaged { .. } => Kind::Corrupt,
             OpenError::Full { .. } => Kind::Full,
             OpenError::NewerSchema { .. }
             | OpenError::NewerLog { .. }
@@ -214,7 +219,16 @@ fn make_dir(dir: &Path) -> Result<(), OpenError> {
     File::open(parent).and_then(|p| p.sync_all()).map_err(|e| writing(parent, &e))
 }
 
-pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
+/// What becomes of a store that does not open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// It is moved aside, so that the next start comes up.
+    Moved,
+    /// It stays: somebody only looks.
+    Left,
+}
+
+pub(super) fn open(dir: &Path, options: Options, broken: Broken) -> Result<Opened, OpenError> {
     make_dir(dir)?;
     let lock = lock::take(dir).map_err(|e| match e {
         lock::NoLock::Held(pid) => OpenError::Held { pid },
@@ -225,8 +239,8 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     lock.sign();
     let path = dir.join("db");
     let fresh = !path.try_exists().map_err(|e| reading(&path, &e))?;
-    let opened = attempt(dir, &path, fresh, &options).or_else(|e| match e {
-        OpenError::Full { .. } if reserve.release() => attempt(dir, &path, fresh, &options),
+    let opened = attempt(dir, &path, fresh, &options, broken).or_else(|e| match e {
+        OpenError::Full { .. } if reserve.release() => attempt(dir, &path, fresh, &options, broken),
         e => Err(e),
     });
     let store = assemble(dir, opened?, reserve, lock, options.on_failed)?;
@@ -236,11 +250,20 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     Ok(Opened { store, fresh, aside: aside(dir) })
 }
 
-fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options) -> Result<Recovered, OpenError> {
+fn attempt(
+    dir: &Path,
+    path: &Path,
+    fresh: bool,
+    options: &Options,
+    broken: Broken,
+) -> Result<Recovered, OpenError> {
     if fresh && !path.exists() {
         create(dir, path, options)?;
     }
-    let broken = |why: String| move_aside(dir, path, why, options.now);
+    let broken = |why: String| match broken {
+        Broken::Moved => move_aside(dir, path, why, options.now),
+        Broken::Left => OpenError::Damaged { why, newest_dump: newest_dump(dir) },
+    };
     let db = open_sled(path, options.cache_bytes).map_err(|e| match e {
         SledError::Io(e) if e.kind() == io::ErrorKind::WouldBlock => OpenError::Held { pid: 0 },
         SledError::Io(e) if raw::is_full(&e) => OpenError::Full { path: path.to_owned() },
@@ -394,6 +417,12 @@ pub(super) fn dumps(folder: &Path) -> Vec<PathBuf> {
     listed(folder, "bmid-", ".jsonl")
 }
 
-fn aside(dir: &Path) -> Vec<PathBuf> {
+/// The newest dump of a state folder.
+pub(super) fn newest_dump(dir: &Path) -> Option<PathBuf> {
+    dumps(&dir.join("dumps")).pop()
+}
+
+/// Stores that were moved aside in a state folder, newest last.
+pub(super) fn aside(dir: &Path) -> Vec<PathBuf> {
     listed(dir, "db.corrupt-", "")
 }

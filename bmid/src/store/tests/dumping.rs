@@ -141,6 +141,40 @@ fn the_hourly_dump_keeps_the_newest_and_leaves_no_half_file() {
 }
 
 #[test]
+fn many_dumps_within_an_hour_push_out_no_hour_before_it() {
+    let t = full();
+    let folder = t.path().join("dumps");
+    let hour = |h: u64, minute: u64| Time((h * 3_600 + minute * 60) * 1_000_000);
+    for h in 0..60 {
+        t.store.dump_to(&folder, 48, hour(h, 0)).unwrap();
+    }
+    for minute in 1..50 {
+        t.store.dump_to(&folder, 48, hour(59, minute)).unwrap();
+    }
+    let kept: Vec<String> =
+        open::dumps(&folder).iter().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    assert_eq!(kept.len(), 48);
+    let newest: Vec<&str> = kept[42..].iter().map(|n| &n[5..21]).collect();
+    let wanted: Vec<String> = (44..50).map(|m| format!("1970-01-03T11-{m}")).collect();
+    assert_eq!(newest, wanted, "the newest six are there, whatever their age");
+    let hours: std::collections::BTreeSet<&str> = kept.iter().map(|n| &n[5..18]).collect();
+    assert_eq!(hours.len(), 43, "42 hours before this one have theirs: {kept:?}");
+}
+
+#[test]
+fn a_dump_that_is_not_done_in_time_is_given_up_without_a_trace() {
+    let t = full();
+    let folder = t.path().join("dumps");
+    let long_ago = std::time::Instant::now() - std::time::Duration::from_secs(1);
+    let fault = t.store.dump_until(&folder, 3, Time(1), Some(long_ago)).unwrap_err();
+    assert_eq!(fault.kind, Kind::Timeout, "{fault}");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    assert!(t.store.last_dump().is_none());
+    t.store.dump_to(&folder, 3, Time(1)).unwrap();
+    assert!(t.store.last_dump().is_some());
+}
+
+#[test]
 fn a_slow_reader_of_a_dump_does_not_hold_up_the_writer() {
     struct Slow<'a>(&'a Store, u8);
     impl std::io::Write for Slow<'_> {
