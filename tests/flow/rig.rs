@@ -253,7 +253,10 @@ impl Rig {
 
     /// The script of faults of the world.
     pub fn faults(&self, script: &str) {
-        std::fs::write(self.dir.join("world/faults"), script).expect("a script");
+        // Whole or not at all: the engine may look at any moment.
+        let new = self.dir.join("world/faults.new");
+        std::fs::write(&new, script).expect("a script");
+        std::fs::rename(new, self.dir.join("world/faults")).expect("a script");
     }
 
     /// Stops the engine and lets its store go; the folder lives as long as what is given back.

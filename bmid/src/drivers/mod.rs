@@ -191,12 +191,12 @@ pub struct DriverSet {
 }
 
 impl DriverSet {
-    /// Passes a point of bmid's own, where a script of faults in a simulated world may end or hold the process. Nothing
-    /// happens with real drivers.
-    pub(crate) fn cut(&self, family: &str, step: &str, when: &str) {
-        if let Some(world) = &self.world {
-            // A point of the journal cannot fail: `fail` means something to steps alone.
-            let _ = world.cut(&format!("{family}.{step}.{when}"));
+    /// Passes a point of bmid's own, where a script of faults in a simulated world may end or hold the process, or have
+    /// what is done there fail. Nothing happens with real drivers.
+    pub(crate) fn cut(&self, family: &str, step: &str, when: &str) -> Result<(), DriverError> {
+        match &self.world {
+            Some(world) => world.cut(&format!("{family}.{step}.{when}")),
+            None => Ok(()),
         }
     }
 

@@ -19,7 +19,7 @@
 //! Points are `<family>.<step>.before` and `<family>.<step>.after`; a few drivers have more between them. The run room's
 //! own are `journal.<write>.applied` (the write is made and may not be durable yet) and `journal.<write>.durable` (nobody was
 //! told yet), with the writes `begin`, `unwind`, `final`, `part`, `end`, `forget`, `mark`, `note`; and
-//! `journal.restore.durable`.
+//! `journal.restore.durable`. A failure there is one of the store: it serves nothing any more, and bmid ends.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};

@@ -154,6 +154,7 @@ impl Engine {
             outcome: Outcome::Done { changed },
             now: self.now(),
             event: self.fresh_id(),
+            settled: false,
         };
         let (items, event) = ending.write(self, tx)?;
         Ok(Begun::Whole(intent, items, event, changed))
@@ -192,7 +193,7 @@ impl Engine {
         if !answer.items.is_empty() {
             return journal::decode(&answer.items);
         }
-        self.store.read(|view| {
+        let items = self.store.read(|view| {
             call.request.answer(&bmi::ops::Answering {
                 view,
                 caller: &answer.caller,
@@ -201,7 +202,12 @@ impl Engine {
                 defaults: &self.defaults,
                 now: self.now(),
             })
-        })
+        });
+        // It is done; what it was about may be gone or broken by now.
+        Ok(items.unwrap_or_else(|fault| {
+            tracing::warn!(operation = %answer.id, "an answer cannot be built again: {fault}");
+            Vec::new()
+        }))
     }
 
     /// Waits for a live operation as its envelope says, sending progress and then the answer.

@@ -199,7 +199,7 @@ impl Engine {
         for server in before {
             self.unmake_replaced(&server).await;
         }
-        self.drivers.cut("journal", "restore", "durable");
+        self.journal_point("restore", "durable")?;
         // What was open when the dump was taken goes on here.
         self.go_on(self.put_claims_back()?);
         self.bell.notify_one();

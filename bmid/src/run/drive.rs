@@ -10,11 +10,12 @@ use bmi::model::{Fault, Kind, Outcome, Part, Phase, Subject};
 use bmi::ops::Facts;
 use bmi::step::{Fact, Imported, Look, Script, Step, TargetStep, WorkerKind};
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 
 use super::hub::{End, Live};
 use super::lanes::{Returned, panicked};
 use super::{Engine, ffi, journal};
-use crate::drivers::{Done, StepCx};
+use crate::drivers::{Done, DriverError, StepCx};
 
 /// Pauses between tries of a step that must succeed in the end; after them it is parked.
 const TRIES: [Duration; 4] =
@@ -87,6 +88,7 @@ async fn together(engine: &Arc<Engine>, live: &Arc<Live>, mut parts: Vec<Part>, 
             outcome,
             now: ending.now,
             event: ending.event,
+            settled: true,
         }
         .write(engine, tx)
     })
@@ -128,6 +130,7 @@ async fn one_by_one(engine: &Arc<Engine>, live: &Arc<Live>, parts: Vec<Part>, fa
             outcome: outcome.clone(),
             now: ending.now,
             event: ending.event,
+            settled: true,
         }
         .write(engine, tx)
     })
@@ -382,7 +385,7 @@ async fn advance(
 
 /// One step on its lane. A call that is late keeps the operation parked until it really returns.
 async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Done, Fault> {
-    let deadline = Duration::from_secs(step.deadline_seconds());
+    let deadline = engine.deadline(step);
     let (drivers, of, what) = (Arc::clone(&engine.drivers), Arc::clone(live), step.clone());
     let stopping = engine.stopping.clone();
     let call = move || {
@@ -393,7 +396,7 @@ async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Don
     };
     let returned = match engine.lanes.run(step.lane(), deadline, call).await? {
         Returned::InTime(done) => done,
-        Returned::Late(handle) => {
+        Returned::Late(mut handle) => {
             let why = Fault::new(
                 Kind::Timeout,
                 format!("it has not returned within {} s and is not sure yet", deadline.as_secs()),
@@ -402,8 +405,11 @@ async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Don
             .fix(format!("`bmictl op show {}` tells how it goes on", live.intent.id));
             live.parked.send_replace(Some(why));
             let late = tokio::select! {
-                late = handle => late.map_err(panicked),
-                () = live.abandoned.cancelled() => Err(Fault::new(Kind::Cancelled, "it was given up while a call had not returned")),
+                late = &mut handle => late.map_err(panicked),
+                () = live.abandoned.cancelled() => {
+                    engine.tasks.spawn(returned_late(Arc::clone(engine), Arc::clone(live), step.describe(), handle));
+                    Err(Fault::new(Kind::Cancelled, "it was given up while a call had not returned"))
+                }
             };
             live.parked.send_replace(None);
             late?
@@ -413,6 +419,32 @@ async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Don
         Err(e) if e.kind == Kind::Unavailable && went_with_its_tgtd(engine, step).await => Ok(Done::ALREADY),
         returned => returned.map_err(Fault::from),
     }
+}
+
+/// A call of an operation that was given up has returned at last: what it did, or undid, is looked at then, by somebody's
+/// reconcile where it has to be removed.
+async fn returned_late(
+    engine: Arc<Engine>,
+    live: Arc<Live>,
+    what: String,
+    handle: JoinHandle<Result<Done, DriverError>>,
+) {
+    let returned = tokio::select! {
+        returned = handle => returned,
+        () = engine.stopping.cancelled() => return,
+    };
+    let how = match returned {
+        Ok(Ok(_)) => "it was done".to_owned(),
+        Ok(Err(e)) => format!("it failed: {}", Fault::from(e)),
+        Err(defect) => panicked(defect).to_string(),
+    };
+    let (id, method) = (live.intent.id, &live.intent.method);
+    let message = format!(
+        "a call of {method} {id}, which was given up, has returned: {what}: {how}; `bmictl reconcile` collects what it left"
+    );
+    tracing::warn!(operation = %id, "{message}");
+    engine.noticed("op.late", message).await;
+    engine.bell.notify_one();
 }
 
 /// Whether what the step takes away is gone because the tgtd that had it in memory is no process any more. One that is

@@ -137,18 +137,21 @@ pub(super) struct Ending<'a> {
     pub outcome: Outcome,
     pub now: Time,
     pub event: Id,
+    /// Its steps are done, or undone: it ends, also where its answer cannot be built.
+    pub settled: bool,
 }
 
 impl Ending<'_> {
     /// Ends the intent and gives the answer, as of the rows in `tx`.
     pub(super) fn write(self, engine: &Engine, tx: &mut Tx<'_>) -> Result<(Vec<Reply>, Event), Fault> {
-        let items = match &self.outcome {
-            Outcome::Done { .. } => self.request.answer(&self.answering(tx, engine))?,
-            Outcome::Failed(_) | Outcome::Abandoned(_) if self.subjects.is_empty() => Vec::new(),
+        let (items, unanswered) = match &self.outcome {
+            Outcome::Failed(_) | Outcome::Abandoned(_) if self.subjects.is_empty() => (Vec::new(), None),
             // A bulk operation of which some parts failed still answers for the others.
-            Outcome::Failed(_) | Outcome::Abandoned(_) => {
-                self.request.answer(&self.answering(tx, engine)).unwrap_or_default()
-            }
+            _ => match self.request.answer(&self.answering(tx, engine)) {
+                Ok(items) => (items, None),
+                Err(fault) if self.settled => (Vec::new(), Some(fault)),
+                Err(fault) => return Err(fault),
+            },
         };
         let mut kept = encode(&items)?;
         if kept.len() > ANSWER_KEPT {
@@ -166,7 +169,14 @@ impl Ending<'_> {
             outcome: self.outcome.clone(),
             items: kept,
         })?;
-        let event = self.event();
+        let mut event = self.event();
+        if let Some(fault) = unanswered {
+            let why = format!(
+                "it has no answer, because that cannot be built: {fault}; `bmictl state check` lists what is broken"
+            );
+            tracing::warn!(operation = %self.intent.id, method = %self.intent.method, "{why}");
+            event.message = if event.message.is_empty() { why } else { format!("{}; {why}", event.message) };
+        }
         tx.put_event(&event)?;
         Ok((items, event))
     }

@@ -28,7 +28,7 @@ use bmi::model::{Fault, Id, Intent, Kind, Sealed, Time};
 use bmi::ops::{Answering, Asking, Defaults, Effect, Facts};
 use bmi::protocol::Ended;
 use bmi::rules::rights;
-use bmi::step::Look;
+use bmi::step::{Look, Step};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
@@ -59,6 +59,8 @@ pub struct Engine {
     back_off: Mutex<reconcile::BackOff>,
     /// Turned when what a first start makes is there, or could not be made.
     first_start: Cancel,
+    /// Milliseconds after which a call is late; 0: as its step says.
+    late_after: AtomicU64,
     /// How many writes there were, and how many of them the newest dump may hold.
     written: AtomicU64,
     dumped: AtomicU64,
@@ -143,10 +145,20 @@ impl Engine {
     async fn write<T>(&self, step: &str, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
         let (out, ticket) = self.store.write(f)?;
         self.written.fetch_add(1, Ordering::SeqCst);
-        self.drivers.cut("journal", step, "applied");
+        self.journal_point(step, "applied")?;
         durable(ticket).await?;
-        self.drivers.cut("journal", step, "durable");
+        self.journal_point(step, "durable")?;
         Ok(out)
+    }
+
+    /// Passes a point of the journal. A failure that a simulated world's script has there is the store's: nobody knows
+    /// what of the write is on disk.
+    fn journal_point(&self, step: &str, when: &str) -> Result<(), Fault> {
+        self.drivers.cut("journal", step, when).map_err(|e| {
+            let fault = Fault::from(e);
+            self.store.fail(fault.clone());
+            fault
+        })
     }
 
     /// The store had no room or has failed: those who wait are told, and it is tried again. `None`: bmid stops.
@@ -183,6 +195,14 @@ impl Engine {
         let mut b = [0u8; 16];
         random(&mut b);
         Id::from_random(b)
+    }
+
+    /// How long a step's call may take before it is late.
+    fn deadline(&self, step: &Step) -> Duration {
+        match self.late_after.load(Ordering::Relaxed) {
+            0 => Duration::from_secs(step.deadline_seconds()),
+            ms => Duration::from_millis(ms),
+        }
     }
 
     fn is_stopping(&self) -> bool {

@@ -67,6 +67,7 @@ impl Engine {
             reconciling: tokio::sync::Mutex::new(()),
             back_off: Mutex::default(),
             first_start: Cancel::default(),
+            late_after: AtomicU64::new(0),
             // What an earlier bmid wrote may stand in no dump.
             written: AtomicU64::new(1),
             dumped: AtomicU64::new(0),
@@ -169,6 +170,12 @@ impl Engine {
         if tokio::time::timeout_at(until.into(), self.tasks.wait()).await.is_err() {
             tracing::warn!("some calls have not returned; their operations go on after the next start");
         }
+    }
+
+    /// Has calls be late after this time instead of what their steps say: for tests, which cannot wait for minutes.
+    #[doc(hidden)]
+    pub fn set_late_after(&self, after: Duration) {
+        self.late_after.store(millis(after), Ordering::Relaxed);
     }
 
     /// Takes a new reconcile interval over.

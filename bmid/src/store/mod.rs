@@ -123,6 +123,11 @@ impl Store {
         self.inner.core.commits.settled()
     }
 
+    /// Ends it as a failed flush does: nothing is served from it any more. For simulated failures.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.inner.core.commits.fail(fault);
+    }
+
     /// The store's own record.
     pub fn meta(&self) -> Arc<Meta> {
         self.inner.meta()

@@ -250,13 +250,7 @@ pub(super) fn open(dir: &Path, options: Options, broken: Broken) -> Result<Opene
     Ok(Opened { store, fresh, aside: aside(dir) })
 }
 
-fn attempt(
-    dir: &Path,
-    path: &Path,
-    fresh: bool,
-    options: &Options,
-    broken: Broken,
-) -> Result<Recovered, OpenError> {
+fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options, broken: Broken) -> Result<Recovered, OpenError> {
     if fresh && !path.exists() {
         create(dir, path, options)?;
     }

@@ -1,0 +1,146 @@
+//! Ends that nobody wishes for: an answer that cannot be built, a call that returns after its operation was given up, a
+//! store that fails in the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bmi::model::{Change, Id, Kind, Table};
+use bmi::protocol::Envelope;
+use bmid::drivers::DriverSet;
+use bmid::store::{Options, Store};
+
+use crate::rig::{Plain, Rig};
+
+const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
+
+/// A fresh engine, and the store beneath it.
+async fn with_store(on_failed: impl Fn() + Send + Sync + 'static) -> (Rig, Store, tempfile::TempDir) {
+    let temp = tempfile::tempdir().unwrap();
+    let options = Options {
+        cache_bytes: 16 << 20,
+        log_bytes: bmid::store::LOG_BYTES,
+        engine_name: "engine1".parse().unwrap(),
+        release: "test".to_owned(),
+        now: bmi::model::Time(1),
+        random: [7; 16],
+        on_failed: Box::new(move |_| on_failed()),
+    };
+    let store = Store::open(&temp.path().join("state"), options).unwrap().store;
+    let drivers = DriverSet::sim(&temp.path().join("world"), Arc::new(Plain)).unwrap();
+    let rig = Rig::over(temp.path(), store.clone(), drivers, Some(temp.path().join("datastore")), true);
+    rig.ground().await;
+    (rig, store, temp)
+}
+
+/// Waits until the world's script has had that point passed.
+async fn passed(rig: &Rig, point: &str) {
+    for _ in 0..1000 {
+        if rig.dir.join("world/hits").join(point).exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{point} was never passed");
+}
+
+fn events(rig: &[serde_json::Value], method: &str) -> Vec<String> {
+    let of = rig.iter().filter(|e| e["method"] == method);
+    of.map(|e| e["message"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_whose_answer_cannot_be_built_ends_without_one_and_says_so() {
+    let (rig, store, _temp) = with_store(|| panic!("the store failed")).await;
+    rig.faults("hang boot.entry.before 1 1\n");
+    let network: Id = rig.run("network show net1").await.one()["id"].as_str().unwrap().parse().unwrap();
+    let op: Id = "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b".parse().unwrap();
+    let named = || Envelope { op_id: Some(op), ..Envelope::default() };
+    let (done, ()) = tokio::join!(rig.ask(Rig::root(), named(), WEB1), async {
+        passed(&rig, "boot.entry.before").await;
+        // A reference that breaks under it.
+        let gone = Change::Delete(Table::Network, network);
+        store.write(|tx| tx.apply(&gone)).unwrap().1.wait().unwrap();
+    });
+    let done = done.expect("its steps are done");
+    assert!(done.items.is_empty() && done.end.changed, "{done:?}");
+    assert!(rig.run("op ls").await.items.is_empty(), "it is not tried for ever");
+    assert_eq!(rig.run(&format!("op show {op}")).await.one()["state"], "done");
+    let said = events(&rig.run("event ls").await.items, "node.provision");
+    assert!(said.iter().any(|m| m.contains("no answer") && m.contains("state check")), "{said:?}");
+    let again = rig.ask(Rig::root(), named(), WEB1).await.expect("the same answer");
+    assert!(again.items.is_empty() && again.end.changed, "{again:?}");
+    rig.engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let before: Vec<String> = rig.world().into_iter().filter(|o| o.starts_with("disk/")).collect();
+    rig.engine.set_late_after(Duration::from_millis(100));
+    rig.faults("hang storage.clone.before 1 3\n");
+    let late = rig.refuse(WEB1).await;
+    assert_eq!(late.kind, Kind::Timeout, "{late}");
+    let op = rig.run("op ls").await.one()["id"].as_str().unwrap().to_owned();
+    let given_up = rig.run(&format!("op abandon {op}")).await;
+    assert_eq!(given_up.one()["state"], "abandoned", "{given_up:?}");
+    let trace = || std::fs::read_to_string(rig.dir.join("world/trace")).unwrap_or_default();
+    assert!(!trace().contains("storage.clone.after"), "the call still runs");
+    assert!(!trace().contains("storage.remove"), "nothing is undone under it: {}", trace());
+    let disks = |world: Vec<String>| world.into_iter().filter(|o| o.starts_with("disk/")).collect::<Vec<_>>();
+    assert_eq!(disks(rig.world()), before, "it has made nothing yet");
+    assert!(rig.run("op ls").await.items.is_empty());
+    // Its objects are free: the same node is made while the call still runs.
+    rig.engine.set_late_after(Duration::ZERO);
+    rig.run(WEB1).await;
+    let whole = rig.world();
+    passed(&rig, "storage.clone.after").await;
+    rig.until("event ls", |e| e["method"] == "op.late" && e["message"].as_str().unwrap().contains(&op)).await;
+    let left: Vec<String> = rig.world().into_iter().filter(|o| !whole.contains(o)).collect();
+    assert_eq!(left.len(), 1, "the clone that came late: {left:?}");
+    assert!(!trace().contains("storage.remove"), "nothing is removed unless somebody asks: {}", trace());
+    rig.faults("");
+    rig.run("reconcile").await;
+    assert_eq!(rig.world(), whole);
+    assert_eq!(rig.run("node show web1").await.one()["state"], "ready");
+    assert!(rig.run("state check").await.items.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_write_that_fails_ends_the_store_and_what_was_open_goes_on_with_the_next() {
+    for point in ["begin.applied", "begin.durable", "final.applied", "end.applied", "end.durable"] {
+        let failed = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&failed);
+        let (rig, store, temp) = with_store(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+        .await;
+        rig.run(WEB1).await;
+        let whole = rig.world();
+        rig.faults(&format!("fail journal.{point} 1 full\n"));
+        let fault = rig.refuse("node deprovision web1").await;
+        assert_eq!(failed.load(Ordering::SeqCst), 1, "{point}: {fault}");
+        assert_eq!(rig.refuse("node ls").await.kind, Kind::Full, "{point}: nothing is served from it");
+        drop(store);
+        let (dir, _) = rig.stop().await;
+        // What was applied and not durable may be there or not: both are an engine that goes on.
+        std::fs::remove_file(dir.join("world/faults")).unwrap();
+        let rig = Rig::at(&dir).await;
+        for _ in 0..500 {
+            if rig.run("op ls").await.items.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(rig.run("op ls").await.items.is_empty(), "{point}");
+        if rig.run("node ls").await.items.is_empty() {
+            assert_ne!(rig.world(), whole, "{point}");
+            rig.run(WEB1).await;
+        }
+        assert_eq!(rig.world().len(), whole.len(), "{point}");
+        assert!(rig.run("state check").await.items.is_empty(), "{point}");
+        assert!(rig.run("reconcile").await.items.is_empty(), "{point}");
+        drop(temp);
+    }
+}
