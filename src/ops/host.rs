@@ -109,12 +109,13 @@ impl Op for Status {
         let nodes = at.view.live::<Node>()?;
         let count = |f: &dyn Fn(&Node) -> bool| nodes.iter().filter(|n| f(n)).count() as u64;
         let datastores: Vec<StoreStatus> = datastores(at.view)?.iter().map(|s| store_status(s, at)).collect();
-        let networks = networks(at)?;
+        let (networks, unknown) = networks(at)?;
         let mut problems: Vec<String> = datastores
             .iter()
             .filter(|d| !d.available)
             .map(|d| format!("datastore {}: {}", d.name, d.problem.as_deref().unwrap_or("unavailable")))
             .collect();
+        problems.extend(unknown);
         for network in &networks {
             let bad = network.workers.iter().filter(|w| !w.running);
             problems.extend(bad.map(|w| {
@@ -178,17 +179,22 @@ fn store_status(server: &Server, at: &Answering<'_>) -> StoreStatus {
     }
 }
 
-fn networks(at: &Answering<'_>) -> Result<Vec<NetworkStatus>, Fault> {
-    let mut out = Vec::new();
+/// The networks, and those whose workers could not be asked, with why.
+fn networks(at: &Answering<'_>) -> Result<(Vec<NetworkStatus>, Vec<String>), Fault> {
+    let (mut out, mut unknown) = (Vec::new(), Vec::new());
     for (network, on) in wanted::networks(at.view)? {
         let workers = match at.facts.get(&Look::Workers(network.id)) {
             Some(Fact::Workers(w)) => w.clone(),
+            Some(Fact::Unknown(why)) => {
+                unknown.push(format!("network {}: its workers could not be asked: {why}", network.name));
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         let nodes = at.view.ids(Index::NodesOf, &crate::model::record::under(network.id, &[]))?.len() as u64;
         out.push(NetworkStatus { name: network.name, interface: on.interface, nodes, workers });
     }
-    Ok(out)
+    Ok((out, unknown))
 }
 
 /// Find out what is wrong on this host.
@@ -252,7 +258,7 @@ pub struct Repair {
     pub difference: String,
     /// What is done about it.
     pub action: String,
-    /// `done`, `failed`, `busy`, `proposed`.
+    /// `done`, `failed`, `proposed`, `left` (nobody asked for its removal), `waiting` (a worker that is silent is given time).
     pub outcome: String,
     /// Why it failed.
     pub message: String,

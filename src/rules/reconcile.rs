@@ -243,8 +243,40 @@ pub struct SeenNetwork {
     pub addresses: Vec<Seen>,
     /// By the boot driver.
     pub boot: Vec<Seen>,
-    /// By the worker driver.
+    /// By the worker driver: those that run and answer.
     pub workers: Vec<Seen>,
+    /// Those that live and do not answer.
+    pub silent: Vec<SeenSilent>,
+}
+
+/// A worker that lives and does not answer.
+#[derive(Clone, Debug)]
+pub struct SeenSilent {
+    /// Which.
+    pub kind: WorkerKind,
+    /// What is known of it, for people.
+    pub what: String,
+    /// It has been silent for so long that it serves nobody any more.
+    pub hung: bool,
+}
+
+impl SeenNetwork {
+    /// What has a worker run again, if it does not. One that is silent is left alone until it hangs: machines may still have
+    /// their disks there, and ending it cuts them off.
+    fn run_again(&self, network: &Network, kind: WorkerKind, start: Step) -> Option<Difference> {
+        if runs(&self.workers, kind) {
+            return None;
+        }
+        let its = kind.as_str();
+        match self.silent.iter().find(|s| s.kind == kind) {
+            None => Some(of_network(network, format!("its {its} does not run"), vec![start])),
+            Some(silent) if silent.hung => {
+                let stop = StopWorker { network: network.id, kind }.into();
+                Some(of_network(network, format!("its {its} hangs: {}", silent.what), vec![stop, start]))
+            }
+            Some(_) => None,
+        }
+    }
 }
 
 fn runs(workers: &[Seen], kind: WorkerKind) -> bool {
@@ -268,9 +300,7 @@ pub fn ground(network: &Network, want: &NetworkWanted, digest: &str, seen: &Seen
         }
         out.push(of_network(network, "its boot service is laid out differently", steps));
     }
-    if !runs(&seen.workers, WorkerKind::Tgtd) {
-        out.push(of_network(network, "its tgtd does not run", vec![want.tgtd.clone().into()]));
-    }
+    out.extend(seen.run_again(network, WorkerKind::Tgtd, want.tgtd.clone().into()));
     out
 }
 
@@ -356,7 +386,7 @@ pub fn entries(
 
 /// A network's doors, opened when everything behind them stands: portal and dnsmasq.
 #[must_use]
-pub fn doors(network: &Network, want: &NetworkWanted, targets: &[Seen], workers: &[Seen]) -> Vec<Difference> {
+pub fn doors(network: &Network, want: &NetworkWanted, targets: &[Seen], seen: &SeenNetwork) -> Vec<Difference> {
     let mut out = Vec::new();
     if !targets.contains(&Seen::Portal(want.portal.address, want.portal.port)) {
         out.push(of_network(
@@ -365,9 +395,7 @@ pub fn doors(network: &Network, want: &NetworkWanted, targets: &[Seen], workers:
             vec![want.portal.clone().into()],
         ));
     }
-    if !runs(workers, WorkerKind::Dnsmasq) {
-        out.push(of_network(network, "its dnsmasq does not run", vec![want.dnsmasq.clone().into()]));
-    }
+    out.extend(seen.run_again(network, WorkerKind::Dnsmasq, want.dnsmasq.clone().into()));
     out
 }
 

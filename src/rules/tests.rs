@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::allocate;
-use super::reconcile::{self, Action, Expect, Rows, SeenNetwork};
+use super::reconcile::{self, Action, Expect, Rows, SeenNetwork, SeenSilent};
 use super::wanted::{self, NodeRecords};
 use crate::model::*;
 use crate::rules::Defaults;
-use crate::step::{Backing, Entry, Seen, SeenLun, SeenTarget, WorkerKind};
+use crate::step::{Backing, Entry, Seen, SeenLun, SeenTarget, Step, StopWorker, WorkerKind, WorkerStep};
 
 /// Rows in memory, indexed as the store indexes them.
 #[derive(Default)]
@@ -276,20 +276,48 @@ fn ground_before_doors_and_nothing_twice() {
     let want = wanted::network(&n, &on, &defaults());
     let nothing = SeenNetwork::default();
     assert_eq!(reconcile::ground(&n, &want, "d", &nothing).len(), 3, "address, layout, tgtd");
-    assert_eq!(reconcile::doors(&n, &want, &[], &[]).len(), 2, "portal, dnsmasq");
+    assert_eq!(reconcile::doors(&n, &want, &[], &nothing).len(), 2, "portal, dnsmasq");
     let workers = vec![Seen::Worker(WorkerKind::Tgtd, 1), Seen::Worker(WorkerKind::Dnsmasq, 2)];
     let whole = SeenNetwork {
         addresses: vec![Seen::Address(n.address)],
         boot: vec![Seen::Service("d".into())],
-        workers: workers.clone(),
+        workers,
+        silent: vec![],
     };
     assert_eq!(reconcile::ground(&n, &want, "d", &whole), vec![]);
-    assert_eq!(reconcile::doors(&n, &want, &[Seen::Portal(n.address.address, 3260)], &workers), vec![]);
+    assert_eq!(reconcile::doors(&n, &want, &[Seen::Portal(n.address.address, 3260)], &whole), vec![]);
     let changed = reconcile::ground(&n, &want, "other", &whole);
     assert!(
         matches!(&changed[0].action, Action::Apply(steps) if steps.len() == 3),
         "a running dnsmasq is started again: {changed:?}"
     );
+}
+
+#[test]
+fn a_silent_worker_is_left_alone_until_it_hangs_and_is_then_ended_before_a_new_one_starts() {
+    let (n, on) = (
+        network(),
+        EngineNetwork { id: id(4), network: id(2), engine: id(1), interface: "eth1".into(), address_ours: true },
+    );
+    let want = wanted::network(&n, &on, &defaults());
+    let seen = |hung| SeenNetwork {
+        addresses: vec![Seen::Address(n.address)],
+        boot: vec![Seen::Service("d".into())],
+        workers: vec![],
+        silent: [WorkerKind::Tgtd, WorkerKind::Dnsmasq]
+            .map(|kind| SeenSilent { kind, what: "process 7".into(), hung })
+            .into(),
+    };
+    let portal = [Seen::Portal(n.address.address, 3260)];
+    let all = |seen| [reconcile::ground(&n, &want, "d", &seen), reconcile::doors(&n, &want, &portal, &seen)].concat();
+    assert_eq!(all(seen(false)), vec![]);
+    let found = all(seen(true));
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (difference, kind) in found.iter().zip([WorkerKind::Tgtd, WorkerKind::Dnsmasq]) {
+        let Action::Apply(steps) = &difference.action else { panic!("{difference:?}") };
+        assert_eq!(steps[0], StopWorker { network: n.id, kind }.into());
+        assert!(matches!(&steps[1..], [Step::Worker(WorkerStep::StartWorker(s))] if s.kind == kind), "{steps:?}");
+    }
 }
 
 #[test]

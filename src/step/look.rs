@@ -99,6 +99,8 @@ pub struct Health {
     pub restarts: u32,
     /// What is wrong, for people.
     pub problem: Option<String>,
+    /// It does not answer because a device or a debugger holds it: a new one in its place would not help.
+    pub held: bool,
 }
 
 /// How bad a finding is.

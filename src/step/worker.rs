@@ -65,6 +65,15 @@ impl WorkerStep {
         }
     }
 
+    /// Which worker.
+    #[must_use]
+    pub fn which(&self) -> (Id, WorkerKind) {
+        match self {
+            WorkerStep::StartWorker(s) => (s.network, s.kind),
+            WorkerStep::StopWorker(s) => (s.network, s.kind),
+        }
+    }
+
     pub(super) fn describe(&self) -> String {
         match self {
             WorkerStep::StartWorker(s) => format!("start {} of network {}", s.kind.as_str(), s.network),

@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -172,6 +172,23 @@ impl Process {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// The kernel's handle: readable once it has ended.
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// The kernel's letter for what its main thread does.
+    pub(crate) fn state(&self) -> Option<char> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // The name before it is the program's own, and may hold anything.
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
+    /// It was stopped, by a signal or a debugger: it does nothing until it is let go on.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.state(), Some('T' | 't'))
     }
 
     /// Its resident memory in bytes and its number of threads.

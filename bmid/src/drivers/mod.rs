@@ -17,6 +17,7 @@ pub mod worker;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bmi::model::{Fault, Id, Kind, Sealed};
 use bmi::step::{BootStep, Fact, Imported, Look, NetworkStep, Scope, Seen, StorageStep, TargetStep, WorkerStep};
@@ -186,6 +187,8 @@ pub struct DriverSet {
     pub network: Box<dyn Driver<Step = NetworkStep>>,
     /// Processes.
     pub worker: Box<dyn Driver<Step = WorkerStep>>,
+    /// Who notices that one of them dies.
+    pub watch: Arc<dyn worker::Watch>,
     /// The simulators' world, if they are simulators.
     pub(crate) world: Option<sim::World>,
 }

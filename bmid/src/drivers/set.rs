@@ -14,12 +14,14 @@ impl DriverSet {
             worker::Manager::Systemd => storage::file::Manager::Systemd(storage::file::Systemd::new(&paths.run)),
             worker::Manager::Detached => storage::file::Manager::Detached,
         };
+        let workers = worker::Workers::new(paths.clone(), workers);
         DriverSet {
             storage: Box::new(storage::file::FileStore::new(manager)),
             target: Box::new(target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal))),
             boot: Box::new(boot::Dnsmasq::new(paths.clone(), unseal)),
             network: Box::new(network::Netlink::new()),
-            worker: Box::new(worker::Workers::new(paths.clone(), workers)),
+            worker: Box::new(workers.clone()),
+            watch: Arc::new(workers),
             world: None,
         }
     }
@@ -27,12 +29,14 @@ impl DriverSet {
     /// Simulators whose outside is the folder `world`.
     pub fn sim(world: &Path, unseal: Arc<dyn Unseal>) -> Result<DriverSet, DriverError> {
         let at = World::open(world)?;
+        let workers = worker::sim::SimWorkers::new(at.clone());
         Ok(DriverSet {
             storage: Box::new(storage::sim::SimStore::new(world)),
             target: Box::new(target::sim::SimTarget::new(at.clone())),
             boot: Box::new(boot::sim::SimBoot::new(at.clone(), unseal)),
             network: Box::new(network::sim::SimNetwork::new(at.clone())),
-            worker: Box::new(worker::sim::SimWorkers::new(at.clone())),
+            worker: Box::new(workers.clone()),
+            watch: Arc::new(workers),
             world: Some(at),
         })
     }

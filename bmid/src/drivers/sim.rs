@@ -14,6 +14,7 @@
 //! fail storage.clone.after * full   every pass fails with that kind
 //! kill storage.clone.after 1     the process ends as by kill -9
 //! hang worker.start.before 1 20  the pass takes 20 seconds longer
+//! hang tgtd.answer * 0           no tgtd answers anything while the line stands (`dnsmasq.answer` likewise)
 //! ```
 //!
 //! Points are `<family>.<step>.before` and `<family>.<step>.after`; a few drivers have more between them. The run room's
@@ -84,6 +85,24 @@ impl World {
         let done = act()?;
         self.cut(&format!("{step}.after"))?;
         Ok(done)
+    }
+
+    /// Whether what stands at a point answers within `limit`: it does not as long as the script has a `hang` for it. Such a
+    /// point is asked at any time and by anybody, so it is not counted and not in the trace.
+    #[must_use]
+    pub fn answers(&self, point: &str, limit: Duration) -> bool {
+        let end = std::time::Instant::now() + limit;
+        let hangs = |script: String| {
+            let lines = script.lines().filter_map(|l| Fault::parse(l).ok().flatten());
+            lines.into_iter().any(|f| f.point == point && matches!(f.what, What::Hang(_)))
+        };
+        while fs::read_to_string(self.dir.join("faults")).is_ok_and(hangs) {
+            if std::time::Instant::now() > end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
     }
 
     /// How often a point was passed while there was a script.

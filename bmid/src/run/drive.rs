@@ -451,7 +451,7 @@ async fn returned_late(
 /// there and does not answer may still serve it.
 async fn went_with_its_tgtd(engine: &Engine, step: &Step) -> bool {
     let Step::Target(taken @ (TargetStep::DropTarget(_) | TargetStep::ClosePortal(_))) = step else { return false };
-    let (_, fact) = engine.lanes.look(Arc::clone(&engine.drivers), Look::Workers(taken.network())).await;
+    let (_, fact) = engine.sight.ask(Look::Workers(taken.network()), super::sight::CHANGE).await;
     let Fact::Workers(workers) = fact else { return false };
     workers.iter().any(|w| w.kind == WorkerKind::Tgtd && w.pid == 0)
 }

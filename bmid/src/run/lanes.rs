@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bmi::model::{Fault, Kind};
-use bmi::step::{Fact, Lane, Look};
+use bmi::step::Lane;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-
-use crate::drivers::DriverSet;
 
 /// Side by side on one datastore.
 const DATASTORE: usize = 8;
@@ -94,39 +92,6 @@ impl Lanes {
             Err(_) => Ok(Returned::Late(handle)),
         }
     }
-
-    /// Asks one question; what is not answered in time is unknown.
-    pub(super) async fn look(&self, drivers: Arc<DriverSet>, look: Look) -> (Look, Fact) {
-        let (lane, seconds) = match &look {
-            Look::Datastore(id, _) => (Some(Lane::Datastore(*id)), 10),
-            Look::Sessions { network, .. }
-            | Look::Targets(network)
-            | Look::Workers(network)
-            | Look::Script(network, _) => (Some(Lane::Network(*network)), 10),
-            Look::Interfaces => (None, 10),
-            Look::Doctor { .. } => (None, 30),
-        };
-        let asked = look.clone();
-        let ask = move || drivers.look(&asked);
-        let deadline = Duration::from_secs(seconds);
-        let fact = match lane {
-            Some(lane) => match self.run(lane, deadline, ask).await {
-                Ok(Returned::InTime(fact)) => fact,
-                Ok(Returned::Late(_)) => late(seconds),
-                Err(fault) => Fact::Unknown(fault.to_string()),
-            },
-            None => match tokio::time::timeout(deadline, tokio::task::spawn_blocking(ask)).await {
-                Ok(Ok(fact)) => fact,
-                Ok(Err(e)) => Fact::Unknown(panicked(e).to_string()),
-                Err(_) => late(seconds),
-            },
-        };
-        (look, fact)
-    }
-}
-
-fn late(seconds: u64) -> Fact {
-    Fact::Unknown(format!("no answer within {seconds} s"))
 }
 
 /// A driver that panics fails one call, not the daemon.

@@ -14,6 +14,7 @@ mod hub;
 mod journal;
 mod lanes;
 mod reconcile;
+mod sight;
 mod start;
 mod watch;
 
@@ -46,6 +47,7 @@ pub struct Engine {
     seal: Seal,
     claims: claims::Claims,
     lanes: lanes::Lanes,
+    sight: Arc<sight::Sight>,
     hub: hub::Hub,
     /// Rings when the outside may differ from the rows. It carries no facts.
     bell: Notify,
@@ -129,7 +131,11 @@ impl Engine {
         let looks = self
             .store
             .read(|view| call.request.looks(&Asking { view, caller: &call.caller, defaults: &self.defaults }))?;
-        let looking = self.look(looks);
+        let patience = match call.request.sheet().effect {
+            Effect::Read => sight::LISTING,
+            Effect::Change | Effect::Control => sight::CHANGE,
+        };
+        let looking = self.look(looks, patience);
         let Some(ms) = call.envelope.timeout_ms else { return Ok(looking.await) };
         tokio::time::timeout(Duration::from_millis(ms), looking).await.map_err(|_| {
             Fault::new(Kind::Timeout, "the host did not answer in the time given; nothing was begun")
@@ -137,8 +143,8 @@ impl Engine {
         })
     }
 
-    async fn look(&self, looks: Vec<Look>) -> Facts {
-        Facts(join_all(looks.into_iter().map(|l| self.lanes.look(Arc::clone(&self.drivers), l))).await)
+    async fn look(&self, looks: Vec<Look>, patience: Duration) -> Facts {
+        Facts(join_all(looks.into_iter().map(|l| self.sight.ask(l, patience))).await)
     }
 
     /// A transaction, durable when this returns. `step` names it for a simulated world's script.

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use bmi::model::{Caller, Change, Event, Fault, Id, Kind, Node, NodeState, Server, ViewExt};
 use bmi::ops::host::Repair;
-use bmi::rules::reconcile::{self as rules, Action, Difference, Rows, SeenNetwork};
+use bmi::rules::reconcile::{self as rules, Action, Difference, Rows, SeenNetwork, SeenSilent};
 use bmi::rules::wanted;
-use bmi::step::{Lane, Scope, Seen, Step, WorkerKind};
+use bmi::step::{Fact, Lane, Look, Scope, Seen, Step, WorkerKind};
 use futures_util::future::join_all;
 
 use super::Engine;
 use super::change::REPAIR;
 use super::lanes::Returned;
+use super::sight;
 use crate::drivers::{DriverError, DriverSet, StepCx, boot};
 
 /// A driver is asked what it sees within this time.
@@ -81,7 +82,12 @@ impl BackOff {
 impl Engine {
     /// One pass.
     pub(super) async fn reconcile(self: &Arc<Engine>, pass: Pass) -> Result<Vec<Repair>, Fault> {
-        let _one = self.reconciling.lock().await;
+        // Who only wants to know waits for a pass that works, but not for one that is stuck.
+        let one = self.reconciling.lock();
+        let _one = match pass {
+            Pass::Check => tokio::time::timeout(sight::LISTING, one).await.ok(),
+            Pass::ByItself | Pass::Asked => Some(one.await),
+        };
         let rows = Arc::new(self.store.read(Rows::load)?);
         let mut repairs =
             join_all(rows.datastores.iter().map(|s| self.reconcile_datastore(&rows, s, pass))).await.concat();
@@ -128,17 +134,39 @@ impl Engine {
                 Vec::new()
             }
         };
-        let seen = SeenNetwork {
-            addresses: look(Ask::Network).await,
-            boot: look(Ask::Boot).await,
-            workers: look(Ask::Worker).await,
+        let (addresses, boot) = (look(Ask::Network).await, look(Ask::Boot).await);
+        let seen = match self.workers_seen(network.id, pass).await {
+            Ok((workers, silent)) => SeenNetwork { addresses, boot, workers, silent },
+            Err(fault) => {
+                out.push(unseen("network", network.name.as_str(), fault));
+                return out;
+            }
         };
         let mut found = rules::ground(network, &want, &boot::service_digest(&want.serve), &seen);
         found.retain(|d| pass == Pass::Check || self.start_is_due(d));
         out.extend(self.repair_in_order(found, pass).await);
         let entries = rules::entries(rows, network, &seen.boot, &self.defaults, &boot::digest);
         out.extend(self.repair_all(entries, pass).await);
-        let targets = match self.observe(Ask::Target, &scope).await {
+        out.extend(self.reconcile_doors(rows, network, &want, &scope, &seen, pass).await);
+        out
+    }
+
+    /// Targets, and what is opened when they stand. A tgtd that is silent is not asked for them.
+    async fn reconcile_doors(
+        self: &Arc<Engine>,
+        rows: &Arc<Rows>,
+        network: &bmi::model::Network,
+        want: &wanted::NetworkWanted,
+        scope: &Scope,
+        seen: &SeenNetwork,
+        pass: Pass,
+    ) -> Vec<Repair> {
+        let mut out: Vec<Repair> =
+            seen.silent.iter().filter(|s| !s.hung).map(|s| silent(network.name.as_str(), s)).collect();
+        if self.sight.silent(network.id, WorkerKind::Tgtd).is_some() {
+            return out;
+        }
+        let targets = match self.observe(Ask::Target, scope).await {
             Ok(seen) => seen,
             Err(fault) => {
                 out.push(unseen("network", network.name.as_str(), fault));
@@ -146,10 +174,25 @@ impl Engine {
             }
         };
         out.extend(self.repair_all(rules::targets(rows, network, &targets), pass).await);
-        let mut doors = rules::doors(network, &want, &targets, &seen.workers);
+        let mut doors = rules::doors(network, want, &targets, seen);
         doors.retain(|d| pass == Pass::Check || self.start_is_due(d));
         out.extend(self.repair_in_order(doors, pass).await);
         out
+    }
+
+    /// A network's workers: those that answer, and those that live and do not.
+    async fn workers_seen(&self, network: Id, pass: Pass) -> Result<(Vec<Seen>, Vec<SeenSilent>), Fault> {
+        let patience = if pass == Pass::Check { sight::LISTING } else { OBSERVE };
+        let health = match self.sight.ask(Look::Workers(network), patience).await {
+            (_, Fact::Workers(health)) => health,
+            (_, Fact::Unknown(why)) => return Err(Fault::new(Kind::Timeout, why).trying("look at its workers")),
+            _ => return Err(Fault::internal("workers were asked for")),
+        };
+        let runs = health.iter().filter(|h| h.running).map(|h| Seen::Worker(h.kind, h.pid)).collect();
+        let lives = health.iter().filter(|h| !h.running && h.pid != 0);
+        let silent = lives.filter_map(|h| self.sight.silent(network, h.kind).map(|s| (h.kind, s)));
+        let told = |(kind, s): (WorkerKind, sight::Silent)| SeenSilent { kind, what: s.told(), hung: s.is_hung() };
+        Ok((runs, silent.map(told).collect()))
     }
 
     /// Networks that drivers have something of and rows do not.
@@ -277,6 +320,12 @@ impl Engine {
 
     /// One step of a repair, on its lane.
     pub(super) async fn apply_now(&self, step: &Step) -> Result<(), Fault> {
+        if let Step::Target(target) = step
+            && let Some(silent) = self.sight.silent(target.network(), WorkerKind::Tgtd)
+        {
+            // A thousand of them would each wait for it.
+            return Err(Fault::new(Kind::Unavailable, silent.told()).trying(step.describe()));
+        }
         let (drivers, what) = (Arc::clone(&self.drivers), step.clone());
         let deadline = Duration::from_secs(step.deadline_seconds());
         let done = match self.lanes.run(step.lane(), deadline, move || drivers.apply(&what, &StepCx::PLAIN)).await? {
@@ -284,6 +333,10 @@ impl Engine {
             // It is not sure until it has really returned.
             Returned::Late(handle) => handle.await.map_err(super::lanes::panicked)?,
         };
+        if let Step::Worker(worker) = step {
+            let (network, kind) = worker.which();
+            self.sight.forget(network, kind);
+        }
         done.map(|_| ()).map_err(Fault::from)
     }
 
@@ -365,6 +418,18 @@ fn told(difference: &Difference, outcome: &str, message: String) -> Repair {
         action,
         outcome: outcome.to_owned(),
         message,
+    }
+}
+
+/// A worker that is silent and is given time.
+fn silent(network: &str, worker: &SeenSilent) -> Repair {
+    let its = worker.kind.as_str();
+    Repair {
+        object: format!("network {network}"),
+        difference: format!("its {its} does not answer"),
+        action: format!("start a new one if it stays so for {} s", crate::drivers::worker::SILENT),
+        outcome: "waiting".to_owned(),
+        message: worker.what.clone(),
     }
 }
 

@@ -13,7 +13,7 @@ use bmi::protocol::Envelope;
 
 use super::call::{Cancel, Submission};
 use super::hub::Live;
-use super::{Engine, Seal, claims, control, drive, hub, lanes};
+use super::{Engine, Seal, claims, control, drive, hub, lanes, sight};
 use crate::drivers::DriverSet;
 use crate::store::Store;
 
@@ -52,6 +52,7 @@ impl Engine {
     }
 
     fn start_with(config: Config, reconcile: bool) -> Result<Arc<Engine>, Fault> {
+        let sight = sight::Sight::new(Arc::clone(&config.drivers));
         let engine = Arc::new(Engine {
             store: config.store,
             drivers: config.drivers,
@@ -59,6 +60,7 @@ impl Engine {
             seal: config.seal,
             claims: claims::Claims::default(),
             lanes: lanes::Lanes::default(),
+            sight,
             hub: hub::Hub::default(),
             bell: tokio::sync::Notify::new(),
             stopping: Cancel::default(),
@@ -105,6 +107,7 @@ impl Engine {
     }
 
     async fn begin_work(self: Arc<Engine>, open: Vec<Arc<Live>>, reconcile: bool) {
+        self.tasks.spawn(Arc::clone(&self).tell_deaths());
         // The ground first: an operation that was interrupted by the host's restart needs its tgtd and its datastore again.
         if reconcile && let Err(fault) = self.reconcile(super::reconcile::Pass::ByItself).await {
             tracing::warn!("the first reconcile could not look: {fault}");

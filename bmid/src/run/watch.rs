@@ -1,16 +1,17 @@
-//! What runs by itself: the reconcile timer and its bell, the look after workers, forgetting what is old.
+//! What runs by itself: the reconcile timer and its bell, the watch over workers, forgetting what is old.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bmi::model::Id;
+use bmi::model::{Id, Network};
 use bmi::rules::wanted;
-use bmi::step::{Lane, Scope, Seen, WorkerKind};
+use bmi::step::{Lane, WorkerKind};
 
 use super::Engine;
 use super::lanes::Returned;
+use crate::drivers::worker;
 
 /// Workers are looked after this often.
 const WORKERS: Duration = Duration::from_secs(1);
@@ -31,56 +32,87 @@ impl Engine {
         }
     }
 
-    /// Rings the bell when a worker that ran is gone, or is another process: systemd may have started it again, empty.
+    /// Tells of workers that die, in the moment in which they do, and rings the bell for them.
+    pub(super) async fn tell_deaths(self: Arc<Engine>) {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let watch = Arc::clone(&self.drivers.watch);
+        // A thread of its own: it waits for as long as bmid runs, and nobody waits for it.
+        let waiting = std::thread::Builder::new().name("deaths".to_owned()).spawn(move || {
+            while !tell.is_closed() {
+                for death in watch.died(WORKERS) {
+                    // Closed: bmid stops.
+                    let _ = tell.send(death);
+                }
+            }
+        });
+        if let Err(e) = waiting {
+            tracing::warn!("workers' deaths are noticed a second late: no thread to wait for them: {e}");
+        }
+        loop {
+            let death = tokio::select! {
+                () = self.stopping.cancelled() => return,
+                death = told.recv() => match death {
+                    Some(death) => death,
+                    None => return,
+                },
+            };
+            self.sight.forget(death.network, death.kind);
+            self.bell.notify_one();
+            let Ok(networks) = self.store.read(wanted::networks) else { continue };
+            let Some((network, _)) = networks.into_iter().find(|(n, _)| n.id == death.network) else { continue };
+            let when = if death.unseen { " while no bmid looked" } else { "" };
+            let process = if death.pid == 0 { String::new() } else { format!(" (process {})", death.pid) };
+            let what = format!("{} of network {}{process} has died{when}", death.kind.as_str(), network.name);
+            tracing::warn!(network = %network.name, "{what}");
+            self.noticed("worker.died", format!("{what}; it is started again")).await;
+        }
+    }
+
+    /// Has every network's workers looked at each second. Rings the bell while one is missing or hung; tells of those that
+    /// fall silent, and when they are back.
     pub(super) async fn look_after_workers(self: Arc<Engine>) {
-        let mut known: HashMap<(Id, WorkerKind), u32> = HashMap::new();
+        let mut silent: HashMap<(Id, WorkerKind), u32> = HashMap::new();
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
                 () = tokio::time::sleep(WORKERS) => {}
             }
             let Ok(networks) = self.store.read(wanted::networks) else { continue };
-            known.retain(|(id, _), _| networks.iter().any(|(n, _)| n.id == *id));
-            let mut ring = false;
-            for (network, on) in networks {
-                let Some(seen) = self.workers_of(network.id, on.interface).await else { continue };
-                for kind in [WorkerKind::Tgtd, WorkerKind::Dnsmasq] {
-                    let key = (network.id, kind);
-                    let now = seen
-                        .iter()
-                        .find_map(|s| if let Seen::Worker(k, pid) = s { (*k == kind).then_some(*pid) } else { None });
-                    let before = match now {
-                        Some(pid) => known.insert(key, pid),
-                        None => known.remove(&key),
-                    };
-                    ring |= now.is_none() || before.is_some_and(|b| Some(b) != now);
-                    if before.is_some() && before != now {
-                        tracing::warn!(network = %network.name, "{} of network {} has died", kind.as_str(), network.name);
-                        self.noticed(
-                            "worker.died",
-                            format!("{} of network {} has died; it is started again", kind.as_str(), network.name),
-                        )
-                        .await;
-                    }
+            let ids: Vec<Id> = networks.iter().map(|(n, _)| n.id).collect();
+            self.sight.forget_all_but(&ids);
+            silent.retain(|(id, _), _| ids.contains(id));
+            for (network, _) in networks {
+                // What it finds is judged a second later: a tgtd that hangs must not keep the others waiting.
+                self.sight.glance(network.id);
+                if self.sight.health(network.id).iter().any(|h| h.pid == 0) {
+                    self.bell.notify_one();
                 }
-            }
-            if ring {
-                self.bell.notify_one();
+                for kind in [WorkerKind::Tgtd, WorkerKind::Dnsmasq] {
+                    self.judge(&network, kind, &mut silent).await;
+                }
             }
         }
     }
 
-    /// The workers of a network that run now; none if it could not be found out.
-    async fn workers_of(&self, network: Id, interface: String) -> Option<Vec<Seen>> {
-        let scope = Scope::Network { network, interface };
-        let drivers = Arc::clone(&self.drivers);
-        match self
-            .lanes
-            .run(Lane::Network(network), Duration::from_secs(10), move || drivers.worker.observe(&scope))
-            .await
-        {
-            Ok(Returned::InTime(Ok(seen))) => Some(seen),
-            _ => None,
+    /// Tells of a worker that has fallen silent or is back.
+    async fn judge(&self, network: &Network, kind: WorkerKind, told: &mut HashMap<(Id, WorkerKind), u32>) {
+        let key = (network.id, kind);
+        let named = format!("{} of network {}", kind.as_str(), network.name);
+        let Some(now) = self.sight.silent(network.id, kind) else {
+            if let Some(pid) = told.remove(&key)
+                && self.sight.health(network.id).iter().any(|h| h.kind == kind && h.running && h.pid == pid)
+            {
+                self.noticed("worker.answers", format!("{named} (process {pid}) answers again")).await;
+            }
+            return;
+        };
+        if now.is_hung() {
+            self.bell.notify_one();
+        }
+        if told.insert(key, now.pid) != Some(now.pid) {
+            tracing::warn!(network = %network.name, "{named}: {}", now.told());
+            let then = format!("if it stays so for {} s, a new one is started in its place", worker::SILENT);
+            self.noticed("worker.silent", format!("{named}: {}; {then}", now.told())).await;
         }
     }
 

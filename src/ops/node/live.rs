@@ -3,12 +3,22 @@
 use crate::model::{Fault, Kind};
 use crate::ops::Facts;
 use crate::rules::wanted::NodeRecords;
-use crate::step::{Fact, Look};
+use crate::step::{Fact, Look, Session};
 
 /// The question for a node's sessions.
 #[must_use]
 pub fn look(records: &NodeRecords) -> Look {
     Look::Sessions { network: records.target.network, tid: records.target.tid, iqn: records.target.iqn.clone() }
+}
+
+/// A node's sessions, as far as they are known; where they were asked for in vain, why they are not.
+#[must_use]
+pub fn sessions(records: &NodeRecords, facts: &Facts) -> (Option<Vec<Session>>, Option<String>) {
+    match facts.get(&look(records)) {
+        Some(Fact::Sessions(live)) => (Some(live.clone()), None),
+        Some(Fact::Unknown(why)) => (None, Some(why.clone())),
+        _ => (None, None),
+    }
 }
 
 /// Refuses when the node has a live session, or when that cannot be found out.

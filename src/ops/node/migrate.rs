@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::provision::{disk_claims, mac_free};
-use super::{NodeView, live, view_of};
+use super::{NodeView, live};
 use crate::model::{Dhcp, Fault, Mac, Name, NetworkState, Node, Ref, Target, ViewExt};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::{allocate, wanted::NodeRecords};
@@ -127,6 +127,6 @@ impl Op for NodeMigrate {
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
-        at.subjects.iter().map(|s| view_of(at.view, at.view.must::<Node>(s.id)?, at.facts, at.defaults)).collect()
+        super::changed(at)
     }
 }

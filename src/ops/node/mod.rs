@@ -14,9 +14,9 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ChapMode, Fault, Id, Image, Mac, Node, NodeState, NodeType, Owner, Time, View, ViewExt};
-use crate::ops::Facts;
+use crate::ops::{Answering, Facts};
 use crate::rules::{Defaults, wanted::NodeRecords};
-use crate::step::{Fact, Session};
+use crate::step::Session;
 
 /// A node as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,8 @@ pub struct NodeView {
     pub tags: Vec<String>,
     /// Live sessions; none where they were not asked or could not be found out.
     pub sessions: Option<Vec<Session>>,
+    /// Why they could not be found out.
+    pub sessions_unknown: Option<String>,
     /// Values for drivers.
     pub settings: BTreeMap<String, String>,
     /// When provisioned.
@@ -74,6 +76,12 @@ pub struct NodeView {
     pub updated_at: Time,
     /// The operation that holds it.
     pub operation: Option<Id>,
+}
+
+/// The nodes an operation has changed, as shown. Who was logged in before it may be no more, and is not told.
+pub fn changed(at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
+    let of = |id| view_of(at.view, at.view.must::<Node>(id)?, &Facts::default(), at.defaults);
+    at.subjects.iter().filter(|s| s.noun == "node").map(|s| of(s.id)).collect()
 }
 
 /// As shown.
@@ -85,10 +93,7 @@ pub fn view_of(view: &dyn View, node: Node, facts: &Facts, defaults: &Defaults) 
         None => None,
     };
     let tags = super::tag::of(view, records.node.id)?.into_iter().map(|t| t.name.to_string()).collect();
-    let sessions = match facts.get(&live::look(&records)) {
-        Some(Fact::Sessions(s)) => Some(s.clone()),
-        _ => None,
-    };
+    let (sessions, sessions_unknown) = live::sessions(&records, facts);
     let node = &records.node;
     Ok(NodeView {
         id: node.id,
@@ -113,6 +118,7 @@ pub fn view_of(view: &dyn View, node: Node, facts: &Facts, defaults: &Defaults) 
         engine: view.meta().engine_name.to_string(),
         tags,
         sessions,
+        sessions_unknown,
         settings: node.settings.clone(),
         created_at: node.created_at,
         updated_at: node.updated_at,

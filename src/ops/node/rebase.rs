@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::provision::{disk_claims, tags_go_first};
-use super::{NodeView, live, view_of};
+use super::{NodeView, changed, live};
 use crate::model::{Bytes, Fault, Id, Image, Node, NodeState, Ref, Role, ViewExt, Volume, VolumeStatus};
 use crate::ops::datastore;
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
@@ -116,14 +116,6 @@ pub fn store_there(cx: &Cx<'_>, records: &NodeRecords) -> Result<(), Fault> {
     datastore::must_have(&cx.view.must(records.boot()?.volume.datastore)?, cx.facts, None).map(|_| ())
 }
 
-fn nodes(at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
-    at.subjects
-        .iter()
-        .filter(|s| s.noun == "node")
-        .map(|s| view_of(at.view, at.view.must::<Node>(s.id)?, at.facts, at.defaults))
-        .collect()
-}
-
 fn same_store(image: &Image, records: &NodeRecords) -> Result<(), Fault> {
     if image.datastore == records.boot()?.volume.datastore {
         return Ok(());
@@ -176,7 +168,7 @@ impl Op for NodeRebase {
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
-        nodes(at)
+        changed(at)
     }
 }
 
@@ -228,6 +220,6 @@ impl Op for NodeReprovision {
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
-        nodes(at)
+        changed(at)
     }
 }

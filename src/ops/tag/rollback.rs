@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Fault, Name, Node, Ref, ViewExt};
+use crate::model::{Fault, Name, Ref, ViewExt};
 use crate::ops::node::rebase::{Swap, store_there, swap_looks, swap_part};
-use crate::ops::node::{NodeView, live, view_of};
+use crate::ops::node::{NodeView, live};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, Plan, Right, Shape, Sheet};
 use crate::rules::wanted::NodeRecords;
 use crate::step::{Backing, Look};
@@ -63,6 +63,6 @@ impl Op for TagRollback {
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
-        at.subjects.iter().map(|s| view_of(at.view, at.view.must::<Node>(s.id)?, at.facts, at.defaults)).collect()
+        crate::ops::node::changed(at)
     }
 }

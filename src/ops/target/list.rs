@@ -7,7 +7,7 @@ use crate::ops::node::live;
 use crate::ops::{Answering, Asking, Effect, Facts, Op, Right, Shape, Sheet};
 use crate::rules::Defaults;
 use crate::rules::wanted::NodeRecords;
-use crate::step::{Fact, Look, Session};
+use crate::step::{Look, Session};
 
 /// A target as it is shown. The CHAP secret is in no listing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,13 +32,12 @@ pub struct TargetView {
     pub luns: Vec<String>,
     /// Live sessions; none where it could not be found out.
     pub sessions: Option<Vec<Session>>,
+    /// Why they could not be found out.
+    pub sessions_unknown: Option<String>,
 }
 
 fn view_of(records: &NodeRecords, facts: &Facts, defaults: &Defaults) -> TargetView {
-    let sessions = match facts.get(&live::look(records)) {
-        Some(Fact::Sessions(s)) => Some(s.clone()),
-        _ => None,
-    };
+    let (sessions, sessions_unknown) = live::sessions(records, facts);
     TargetView {
         node: records.node.name.to_string(),
         iqn: records.target.iqn.clone(),
@@ -50,6 +49,7 @@ fn view_of(records: &NodeRecords, facts: &Facts, defaults: &Defaults) -> TargetV
         chap: records.target.chap.as_ref().map(|c| c.mode),
         luns: records.make_target().luns.into_iter().map(|l| l.path).collect(),
         sessions,
+        sessions_unknown,
     }
 }
 

@@ -4,9 +4,9 @@
 //! environment name their network's files), never by a number alone, so that nothing else is ever stopped. Never fills a
 //! tgtd, and never restarts one that lives: its disks are in use, even if it does not answer.
 //!
-//! Who notices a death: every process that a start or an observation has found is held by a handle of the kernel's.
-//! [`Watch::died`] asks the handles; that costs one system call a worker and may be done every second. It tells of a
-//! worker that its manager has already started again, too: that one is empty.
+//! Who notices a death: every process that a start or an observation has found is held by a handle of the kernel's, and
+//! [`Watch::died`] waits on all of them. It tells of a worker that its manager has already started again, too: that one is
+//! empty. Who lives and does not answer is told as such, with what the kernel says of it.
 //!
 //! ```text
 //! RUN/net/<network>/tgtd/      management socket, its lock, process id, log
@@ -18,6 +18,9 @@ mod detached;
 mod probe;
 pub mod sim;
 mod systemd;
+mod watch;
+
+pub use watch::{Death, Watch};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -31,6 +34,8 @@ use rustix::process::Signal;
 
 use super::host::{self, Process};
 use super::{Done, Driver, DriverError, Paths, StepCx};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use watch::Known;
 
 /// Who keeps workers running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +66,10 @@ impl Manager {
     }
 }
 
-/// Who notices that workers die.
-pub trait Watch: Send + Sync {
-    /// Workers that were found running and have ended since; each is told once. Cheap: meant to be asked every second.
-    fn died(&self) -> Vec<(Id, WorkerKind)>;
-}
-
 /// How long a worker has until it answers its first question.
 const START: Duration = Duration::from_secs(10);
+/// Seconds after which a worker that lives and does not answer is started anew (`run/sight.rs` counts them).
+pub const SILENT: u64 = 30;
 /// How long a worker has to go once it is told to.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -84,14 +85,8 @@ struct Inner {
     /// Where programs are looked for; none means the usual places.
     programs: Option<PathBuf>,
     known: Mutex<HashMap<(Id, WorkerKind), Known>>,
-}
-
-/// What this bmid remembers of a worker: nothing that it could not find out again.
-#[derive(Default)]
-struct Known {
-    process: Option<Arc<Process>>,
-    /// Processes seen so far.
-    seen: u32,
+    /// Written to when there is another process to wait for. Without it a wait sees it when its time is up.
+    news: Option<EventFd>,
 }
 
 impl Workers {
@@ -102,7 +97,8 @@ impl Workers {
     }
 
     fn build(paths: Paths, manager: Manager, programs: Option<PathBuf>) -> Workers {
-        Workers { inner: Arc::new(Inner { paths, manager, programs, known: Mutex::default() }) }
+        let news = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok();
+        Workers { inner: Arc::new(Inner { paths, manager, programs, known: Mutex::default(), news }) }
     }
 
     /// The worker's process, if there is one, answering or not.
@@ -114,21 +110,33 @@ impl Workers {
             return Ok(Some(process));
         }
         let found = probe::find(&self.inner.paths, network, kind)?.map(Arc::new);
-        if let Some(process) = &found {
-            self.remember(network, kind, process);
-        }
-        Ok(found)
-    }
-
-    fn remember(&self, network: Id, kind: WorkerKind, process: &Arc<Process>) {
-        self.known(|k| {
+        let before = probe::noted(&self.inner.paths, network, kind);
+        let is_new = self.known(|k| {
+            let first = !k.contains_key(&(network, kind));
             let known = k.entry((network, kind)).or_default();
-            // One that has died and was not told yet stays until it is: the new process is found again later.
-            if known.process.as_ref().is_none_or(|p| p.pid == process.pid) {
-                known.seen += u32::from(known.process.is_none());
-                known.process = Some(Arc::clone(process));
+            if first {
+                known.lost = before.filter(|pid| found.as_ref().is_none_or(|p| *pid != 0 && p.pid != *pid));
+            }
+            match &found {
+                // One that has died and was not told yet stays until it is: the new process is found again later.
+                Some(process) if !known.ending && known.process.as_ref().is_none_or(|p| p.pid == process.pid) => {
+                    let is_new = known.process.is_none();
+                    known.seen += u32::from(is_new);
+                    known.process = Some(Arc::clone(process));
+                    is_new
+                }
+                _ => known.lost.is_some(),
             }
         });
+        if is_new {
+            if let (WorkerKind::Tgtd, Some(process)) = (kind, &found) {
+                // A bmid to come sees by it that this one has ended. Should it fail, a death goes untold then.
+                let _ = self.note(network, "tgtd/pid", &process.pid.to_string());
+            }
+            // Full means that it was told already.
+            let _ = self.inner.news.as_ref().map(|n| n.write(1));
+        }
+        Ok(found)
     }
 
     fn known<T>(&self, f: impl FnOnce(&mut HashMap<(Id, WorkerKind), Known>) -> T) -> T {
@@ -149,12 +157,11 @@ impl Workers {
 
     fn start(&self, s: &StartWorker) -> Result<bool, DriverError> {
         let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
+        self.known(|k| k.entry((s.network, s.kind)).or_default().ending = false);
         if let Some(process) = self.find(s.network, s.kind)? {
-            if !probe::answers(&self.inner.paths, s.network, s.kind) {
-                let why = format!("it runs already (process {}) but does not answer", process.pid);
-                let fix =
-                    format!("if it stays so, end it: kill -9 {}; bmid then starts and fills a new one", process.pid);
-                return Err(DriverError::new(Kind::Unavailable, tried(), why).fix(fix));
+            if !self.answers(s.network, s.kind, &process) {
+                let why = format!("it runs already and {}", silence(&process));
+                return Err(DriverError::new(Kind::Unavailable, tried(), why).fix(cure(s.kind, process.pid)));
             }
             if s.kind == WorkerKind::Tgtd || self.has_current_conf(s.network) {
                 detached::bound_log(&self.inner.paths, s.network, s.kind);
@@ -181,7 +188,6 @@ impl Workers {
         if s.kind == WorkerKind::Dnsmasq {
             self.note(s.network, "dnsmasq/started", &conf)?;
         } else {
-            self.note(s.network, "tgtd/pid", &process.pid.to_string())?;
             // The last one the kernel should end when memory runs out. It matters only then; not everywhere allowed.
             let _ = std::fs::write(format!("/proc/{}/oom_score_adj", process.pid), "-900");
         }
@@ -221,7 +227,7 @@ impl Workers {
         loop {
             if probe::ready(&self.inner.paths, s.network, s.kind)
                 && let Some(process) = self.find(s.network, s.kind)?
-                && probe::answers(&self.inner.paths, s.network, s.kind)
+                && self.answers(s.network, s.kind, &process)
             {
                 return Ok(process);
             }
@@ -241,7 +247,10 @@ impl Workers {
     fn stop(&self, s: &StopWorker) -> Result<bool, DriverError> {
         let tried = || format!("stop {} of network {}", s.kind.as_str(), s.network);
         // It is meant to end: nobody is told of a death.
-        self.known(|k| k.entry((s.network, s.kind)).or_default().process = None);
+        self.known(|k| {
+            let known = k.entry((s.network, s.kind)).or_default();
+            *known = Known { seen: known.seen, ending: true, ..Known::default() };
+        });
         let mut changed = false;
         if self.inner.manager == Manager::Systemd {
             changed |= systemd::stop(s)?;
@@ -309,17 +318,34 @@ impl Workers {
             .map_err(|e| DriverError::io(format!("write {}", path.display()), e))
     }
 
+    /// Whether it answers. One that is stopped need not be asked.
+    fn answers(&self, network: Id, kind: WorkerKind, process: &Process) -> bool {
+        !process.is_stopped() && probe::answers(&self.inner.paths, network, kind)
+    }
+
+    /// A finding on a worker that lives and does not answer.
+    fn silent(&self, network: Id, interface: &str, kind: WorkerKind) -> Option<Finding> {
+        let health = self.health(network, kind).ok().filter(|h| h.pid != 0)?;
+        Some(Finding {
+            check: format!("{} on {interface}", kind.as_str()),
+            severity: Severity::Error,
+            found: health.problem?,
+            fix: cure(kind, health.pid),
+        })
+    }
+
     fn health(&self, network: Id, kind: WorkerKind) -> Result<Health, DriverError> {
         let process = self.find(network, kind)?;
         let restarts = self.known(|k| k.get(&(network, kind)).map_or(0, |k| k.seen.saturating_sub(1)));
-        let running = process.is_some() && probe::answers(&self.inner.paths, network, kind);
-        let problem = match (&process, running) {
-            (None, _) => Some("it does not run".to_owned()),
-            (Some(_), false) => Some("it runs but does not answer".to_owned()),
-            _ => None,
+        let running = process.as_ref().is_some_and(|p| self.answers(network, kind, p));
+        let problem = match &process {
+            None => Some("it does not run".to_owned()),
+            Some(process) if !running => Some(silence(process)),
+            Some(_) => None,
         };
+        let held = !running && process.as_ref().is_some_and(|p| matches!(p.state(), Some('D' | 't')));
         let (memory, threads) = process.as_ref().map_or((0, 0), |p| p.size());
-        Ok(Health { kind, running, pid: process.map_or(0, |p| p.pid), memory, threads, restarts, problem })
+        Ok(Health { kind, running, pid: process.map_or(0, |p| p.pid), memory, threads, restarts, problem, held })
     }
 
     fn networks(&self) -> Result<Vec<Seen>, DriverError> {
@@ -329,6 +355,24 @@ impl Workers {
         let has = |id: &Id| marks.iter().any(|m| self.inner.paths.network(*id).join(m).exists());
         Ok(names.iter().filter_map(|n| n.parse().ok()).filter(has).map(Seen::Network).collect())
     }
+}
+
+/// What a worker that lives and does not answer is doing, as far as the kernel tells.
+fn silence(process: &Process) -> String {
+    let pid = process.pid;
+    match process.state() {
+        Some('T') => format!("process {pid} does not answer: it was stopped by a signal"),
+        Some('t') => format!("process {pid} does not answer: a debugger holds it"),
+        Some('D') => format!("process {pid} does not answer: it waits for a device or a file server"),
+        Some('R') => format!("process {pid} does not answer: it is busy with something else"),
+        _ => format!("process {pid} does not answer"),
+    }
+}
+
+/// What to do about it, where bmid itself does nothing or not yet.
+fn cure(kind: WorkerKind, pid: u32) -> String {
+    let what = kind.as_str();
+    format!("bmid starts a new {what} when it stays so for {SILENT} s; at once: kill -9 {pid}; if it waits for a device, cure that first")
 }
 
 /// How to get a port back.
@@ -376,7 +420,7 @@ impl Driver for Workers {
                 let mut seen = Vec::new();
                 for kind in KINDS {
                     if let Some(process) = self.find(*network, kind)?
-                        && probe::answers(&self.inner.paths, *network, kind)
+                        && self.answers(*network, kind, &process)
                     {
                         seen.push(Seen::Worker(kind, process.pid));
                     }
@@ -393,7 +437,7 @@ impl Driver for Workers {
             Look::Workers(network) => {
                 Some(KINDS.iter().map(|k| self.health(*network, *k)).collect::<Result<_, _>>().map(Fact::Workers))
             }
-            Look::Doctor { .. } => {
+            Look::Doctor { networks } => {
                 let mut needed = vec!["tgtd", "dnsmasq"];
                 match self.inner.manager {
                     Manager::Detached => needed.extend(detached::TOOLS),
@@ -407,25 +451,12 @@ impl Driver for Workers {
                     let (severity, found, fix) = finding(name);
                     Finding { check: format!("program {name}"), severity, found, fix }
                 };
-                Some(Ok(Fact::Findings(needed.iter().map(named).chain([iscsi_port()]).collect())))
+                let silent = networks.iter().flat_map(|(id, interface, _)| KINDS.map(|k| self.silent(*id, interface, k)));
+                let programs = needed.iter().map(named).chain([iscsi_port()]);
+                Some(Ok(Fact::Findings(programs.chain(silent.flatten()).collect())))
             }
             _ => None,
         }
-    }
-}
-
-impl Watch for Workers {
-    fn died(&self) -> Vec<(Id, WorkerKind)> {
-        self.known(|k| {
-            let mut dead = Vec::new();
-            for (key, known) in k.iter_mut() {
-                if known.process.as_ref().is_some_and(|p| !p.alive()) {
-                    known.process = None;
-                    dead.push(*key);
-                }
-            }
-            dead
-        })
     }
 }
 

@@ -32,6 +32,18 @@ pub(super) fn find(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Optio
     Ok(find_all(paths, network, kind)?.pop())
 }
 
+/// The number that a worker's process had when it was last known to run; none once it was told to end.
+pub(super) fn noted(paths: &Paths, network: Id, kind: WorkerKind) -> Option<u32> {
+    match kind {
+        WorkerKind::Tgtd => pid_in(&paths.network(network).join("tgtd/pid")),
+        WorkerKind::Dnsmasq => {
+            // What it was started with stays until it is told to end; its own file may be gone with it.
+            let started = paths.dnsmasq(network).join("started").exists();
+            started.then(|| pid_in(&paths.dnsmasq(network).join("pid")).unwrap_or(0))
+        }
+    }
+}
+
 /// All processes of the worker. More than one only after a start that was cut off.
 pub(super) fn find_all(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Vec<Process>, DriverError> {
     Process::find(&identity(paths, network, kind)).map_err(|e| DriverError::io("list processes", e))
@@ -49,7 +61,7 @@ pub(super) fn ready(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
     }
 }
 
-/// Whether it answers. dnsmasq has no question that costs nothing: there, living is answering.
+/// Whether it answers. dnsmasq has no question that costs nothing: there, not being stopped is answering.
 pub(super) fn answers(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
     match kind {
         WorkerKind::Tgtd => tgtd_answers(&paths.tgtd_socket(network)),

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use bmi::model::Id;
+use bmi::model::{Id, Kind};
 use bmi::step::{Fact, Health, Look, Scope, Seen, WorkerKind, WorkerStep};
 use serde::{Deserialize, Serialize};
 
-use super::{KINDS, Watch};
+use super::{Death, KINDS, Watch};
 use crate::drivers::sim::World;
 use crate::drivers::{Done, Driver, DriverError, StepCx};
 
@@ -23,10 +24,12 @@ struct Running {
 }
 
 const WORKER: &str = "worker";
+/// As the real driver waits for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
 /// The objects that stand for what a tgtd has in memory; their names begin with the network's id.
 const TGTD_MEMORY: [&str; 3] = ["targets", "accounts", "portals"];
 
-/// The workers of all networks, simulated. Points: `worker.start`, `worker.stop`. Clones are handles to the same.
+/// The workers of all networks, simulated. Points: `worker.start`, `worker.stop`; `tgtd.answer` and `dnsmasq.answer` may hang. Clones are handles to the same.
 #[derive(Clone)]
 pub struct SimWorkers {
     world: World,
@@ -53,8 +56,17 @@ impl SimWorkers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn answers(&self, kind: WorkerKind) -> bool {
+        self.world.answers(&format!("{}.answer", kind.as_str()), ANSWER)
+    }
+
     fn start(&self, s: &bmi::step::StartWorker) -> Result<bool, DriverError> {
-        if self.find(s.network, s.kind)?.is_some() {
+        if let Some(running) = self.find(s.network, s.kind)? {
+            if !self.answers(s.kind) {
+                let why = format!("it runs already and process {} does not answer", running.pid);
+                let tried = format!("start {} of network {}", s.kind.as_str(), s.network);
+                return Err(DriverError::new(Kind::Unavailable, tried, why));
+            }
             return Ok(false);
         }
         self.lose_memory(s.network, s.kind)?;
@@ -109,7 +121,8 @@ impl Driver for SimWorkers {
             Scope::Network { network, .. } => {
                 let mut seen = Vec::new();
                 for kind in KINDS {
-                    seen.extend(self.find(*network, kind)?.map(|r| Seen::Worker(kind, r.pid)));
+                    let found = self.find(*network, kind)?.filter(|_| self.answers(kind));
+                    seen.extend(found.map(|r| Seen::Worker(kind, r.pid)));
                 }
                 Ok(seen)
             }
@@ -126,9 +139,14 @@ impl Driver for SimWorkers {
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         let health = |network: Id, kind| {
             let found = self.find(network, kind)?;
-            let (running, pid) = (found.is_some(), found.map_or(0, |r| r.pid));
-            let problem = (!running).then(|| "it does not run".to_owned());
-            Ok(Health { kind, running, pid, memory: 0, threads: 1, restarts: 0, problem })
+            let pid = found.as_ref().map_or(0, |r| r.pid);
+            let running = found.is_some() && self.answers(kind);
+            let problem = match running {
+                true => None,
+                false if pid == 0 => Some("it does not run".to_owned()),
+                false => Some(format!("process {pid} does not answer")),
+            };
+            Ok(Health { kind, running, pid, memory: 0, threads: 1, restarts: 0, problem, held: false })
         };
         match look {
             Look::Workers(network) => {
@@ -140,17 +158,30 @@ impl Driver for SimWorkers {
     }
 }
 
-impl Watch for SimWorkers {
-    fn died(&self) -> Vec<(Id, WorkerKind)> {
+impl SimWorkers {
+    fn ended(&self) -> Vec<Death> {
         let mut dead = Vec::new();
-        self.known().retain(|(network, kind), running| {
-            let now = self.world.get::<Running>(WORKER, &name(*network, *kind)).ok().flatten();
+        self.known().retain(|&(network, kind), running| {
+            let now = self.world.get::<Running>(WORKER, &name(network, kind)).ok().flatten();
             let same = now.as_ref() == Some(running);
             if !same {
-                dead.push((*network, *kind));
+                dead.push(Death { network, kind, pid: running.pid, unseen: false });
             }
             same
         });
         dead
+    }
+}
+
+impl Watch for SimWorkers {
+    fn died(&self, limit: Duration) -> Vec<Death> {
+        let end = Instant::now() + limit;
+        loop {
+            let dead = self.ended();
+            if !dead.is_empty() || Instant::now() > end {
+                return dead;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }

@@ -9,7 +9,7 @@ use bmi::model::{Id, Kind};
 use bmi::step::target::fill_address;
 use bmi::step::{StartWorker, StopWorker, WorkerKind};
 
-use super::detached::IO_THREADS;
+use super::detached::{ASKS_MACHINES, IO_THREADS};
 use crate::drivers::{DriverError, Paths, host};
 
 /// The run folder that the units name.
@@ -62,7 +62,7 @@ pub(super) fn stop(s: &StopWorker) -> Result<bool, DriverError> {
 pub(super) fn environment(paths: &Paths, s: &StartWorker) -> String {
     match s.kind {
         WorkerKind::Tgtd => format!(
-            "TGT_IPC_SOCKET={}\nTHREADS={IO_THREADS}\nPORTAL={}:{}\n",
+            "TGT_IPC_SOCKET={}\nTHREADS={IO_THREADS}\nPORTAL={}:{},{ASKS_MACHINES}\n",
             paths.tgtd_ipc(s.network).display(),
             fill_address(s.slot),
             s.port

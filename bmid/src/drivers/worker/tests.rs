@@ -96,6 +96,9 @@ fn pid(seen: &[Seen], kind: WorkerKind) -> Option<u32> {
     })
 }
 
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(60);
+
 fn signal(pid: u32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).unwrap();
 }
@@ -151,10 +154,11 @@ fn a_simulated_death_is_told_once() {
     let world = World::open(dir.path()).unwrap();
     let sim = SimWorkers::new(world.clone());
     sim.apply(&steps(network, WorkerKind::Tgtd).0, &StepCx::PLAIN).unwrap();
-    assert_eq!(sim.died(), vec![]);
+    assert_eq!(sim.died(Duration::ZERO), vec![]);
     world.del("worker", &format!("{network}@tgtd")).unwrap();
-    assert_eq!(sim.died(), vec![(network, WorkerKind::Tgtd)]);
-    assert_eq!(sim.died(), vec![]);
+    let told = sim.died(LONG);
+    assert!(matches!(told[..], [Death { kind: WorkerKind::Tgtd, .. }]), "{told:?}");
+    assert_eq!(sim.died(Duration::ZERO), vec![]);
 }
 
 #[test]
@@ -232,21 +236,95 @@ fn a_death_is_told_once_and_a_stop_is_none() {
     for kind in KINDS {
         let (start, stop) = g.steps(kind);
         g.apply(&workers, &start).unwrap();
-        assert_eq!(workers.died(), vec![]);
+        assert_eq!(workers.died(Duration::ZERO), vec![]);
         let pid = g.pid(kind).unwrap();
         signal(pid, nix::sys::signal::SIGKILL);
-        while !gone(pid) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(workers.died(), vec![(g.network, kind)]);
-        assert_eq!(workers.died(), vec![]);
+        assert_eq!(workers.died(LONG), vec![Death { network: g.network, kind, pid, unseen: false }]);
+        assert_eq!(workers.died(Duration::ZERO), vec![]);
         assert_eq!(g.pid(kind), None);
         assert!(g.apply(&workers, &start).unwrap(), "it starts again over what the dead one left");
         let Fact::Workers(health) = workers.look(&Look::Workers(g.network)).unwrap().unwrap() else { panic!() };
         assert_eq!(health.iter().find(|h| h.kind == kind).unwrap().restarts, 1);
         g.apply(&workers, &stop).unwrap();
-        assert_eq!(workers.died(), vec![]);
+        assert_eq!(workers.died(Duration::ZERO), vec![]);
     }
+}
+
+#[test]
+fn who_waits_for_deaths_waits_for_a_worker_that_starts_meanwhile_too() {
+    let g = Ground::new();
+    let workers = g.workers();
+    let waiting = {
+        let workers = workers.clone();
+        std::thread::spawn(move || workers.died(LONG))
+    };
+    g.apply(&workers, &g.steps(WorkerKind::Tgtd).0).unwrap();
+    let pid = g.pid(WorkerKind::Tgtd).unwrap();
+    signal(pid, nix::sys::signal::SIGKILL);
+    let death = Death { network: g.network, kind: WorkerKind::Tgtd, pid, unseen: false };
+    assert_eq!(waiting.join().unwrap(), vec![death]);
+}
+
+#[test]
+fn a_worker_that_died_while_no_bmid_looked_is_told_at_the_first_look_and_one_that_lives_is_not() {
+    let g = Ground::new();
+    for kind in KINDS {
+        g.start(kind).unwrap();
+        let pid = g.pid(kind).unwrap();
+        let next = g.workers();
+        next.observe(&g.scope()).unwrap();
+        assert!(next.died(Duration::ZERO).iter().all(|d| d.kind != kind), "it lives");
+        signal(pid, nix::sys::signal::SIGKILL);
+        crate::drivers::proving::until(|| gone(pid));
+        let next = g.workers();
+        next.observe(&g.scope()).unwrap();
+        let told: Vec<Death> = next.died(Duration::ZERO).into_iter().filter(|d| d.kind == kind).collect();
+        assert_eq!(told, vec![Death { network: g.network, kind, pid, unseen: true }]);
+        g.stop(kind).unwrap();
+        let next = g.workers();
+        next.observe(&g.scope()).unwrap();
+        assert!(next.died(Duration::ZERO).iter().all(|d| d.kind != kind), "it was told to end");
+    }
+}
+
+fn health(g: &Ground, kind: WorkerKind) -> Health {
+    let Fact::Workers(health) = g.workers().look(&Look::Workers(g.network)).unwrap().unwrap() else { panic!() };
+    health.into_iter().find(|h| h.kind == kind).unwrap()
+}
+
+#[test]
+fn a_stopped_worker_is_told_as_one_that_lives_and_does_not_answer_without_being_waited_for() {
+    let g = Ground::new();
+    for kind in KINDS {
+        g.start(kind).unwrap();
+        let pid = g.pid(kind).unwrap();
+        signal(pid, nix::sys::signal::SIGSTOP);
+        crate::drivers::proving::until(|| !health(&g, kind).running);
+        let health = health(&g, kind);
+        let problem = health.problem.clone().unwrap_or_default();
+        assert!(health.pid == pid && problem.contains("stopped by a signal") && !health.held, "{health:?}");
+        let networks = vec![(g.network, "v0".to_owned(), "10.9.0.1/24".to_owned())];
+        let Fact::Findings(found) = g.workers().look(&Look::Doctor { networks }).unwrap().unwrap() else { panic!() };
+        let told = found.iter().find(|f| f.check == format!("{} on v0", kind.as_str())).expect("a finding");
+        assert!(told.found.contains(&pid.to_string()) && told.fix.contains(&format!("kill -9 {pid}")), "{told:?}");
+        signal(pid, nix::sys::signal::SIGCONT);
+        assert_eq!(g.pid(kind), Some(pid), "it is the same one, and answers");
+        signal(pid, nix::sys::signal::SIGSTOP);
+        assert!(g.stop(kind).unwrap() && gone(pid), "it can be ended as it is");
+    }
+}
+
+#[test]
+fn a_tgtd_that_lives_and_answers_nobody_is_told_after_it_was_asked() {
+    let g = Ground::new();
+    g.start(WorkerKind::Tgtd).unwrap();
+    let pid = g.pid(WorkerKind::Tgtd).unwrap();
+    let socket = g.paths.tgtd_socket(g.network);
+    std::fs::remove_file(&socket).unwrap();
+    let _nobody = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let health = health(&g, WorkerKind::Tgtd);
+    assert!(!health.running && health.pid == pid && health.problem.unwrap().contains("does not answer"));
+    assert!(!gone(pid));
 }
 
 #[test]
@@ -389,7 +467,7 @@ fn the_units_are_sound_and_say_what_the_driver_writes() {
         let name = line.split('=').next().unwrap();
         assert!(name == "TGT_IPC_SOCKET" || text(WorkerKind::Tgtd).contains(&format!("${{{name}}}")), "{line}");
     }
-    assert!(environment.contains("PORTAL=127.97.1.2:3261\n"));
+    assert!(environment.contains("PORTAL=127.97.1.2:3261,nop_"));
     let conf = paths.boot(network).join("dnsmasq.conf").display().to_string().replace(&network.to_string(), "%i");
     assert!(text(WorkerKind::Dnsmasq).contains(&conf));
     let elsewhere = Paths { state: "/".into(), run: "/tmp/elsewhere".into() };

@@ -2,12 +2,13 @@
 //!
 //! Behaves as the driver for tgtd does towards its caller, half-made targets included. Sessions are played from outside: the
 //! object `sessions/<iqn>` lists the initiators that are logged in. In a world with simulated workers a network's tgtd answers
-//! while its worker is there; in one without, always.
+//! while its worker is there and the script does not make `tgtd.answer` hang; in one without, always.
 //!
 //! Points: `target.{make,drop,swap,open_portal,close_portal}.{before,after}`, and `target.{make,swap}.middle`, where a target
 //! lets nobody in yet and a LUN is away.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bmi::model::{Id, Kind};
 use bmi::step::{
@@ -47,6 +48,8 @@ struct Portal {
 
 /// The workers' simulator's objects: `<network>@<program>`.
 const WORKER: &str = "worker";
+/// As the driver for tgtd waits for an answer.
+const LIMIT: Duration = Duration::from_secs(5);
 const TARGETS: &str = "targets";
 const ACCOUNTS: &str = "accounts";
 const PORTALS: &str = "portals";
@@ -63,7 +66,11 @@ impl SimTarget {
     fn answers(&self, network: Id, tried: &str) -> Result<(), DriverError> {
         let name = format!("{network}@{}", WorkerKind::Tgtd.as_str());
         if !self.world.knows(WORKER) || self.world.get::<IgnoredAny>(WORKER, &name)?.is_some() {
-            return Ok(());
+            if self.world.answers("tgtd.answer", LIMIT) {
+                return Ok(());
+            }
+            let why = format!("tgtd of network {network}: it did not answer within {LIMIT:?}");
+            return Err(DriverError::new(Kind::Timeout, tried, why));
         }
         let why = format!("tgtd of network {network} is not running");
         Err(DriverError::new(Kind::Unavailable, tried, why).fix("bmid starts it again by itself"))

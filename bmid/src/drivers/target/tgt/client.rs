@@ -101,7 +101,7 @@ impl Client {
                     }
                     NoAnswer::Stranger { .. } => (Kind::Outside, "run both with uid 0 and gid 0"),
                     NoAnswer::Closed => (Kind::Unavailable, "it died or was stopped; bmid starts and fills it again"),
-                    NoAnswer::Slow(_) => (Kind::Timeout, "look whether its backing's file system hangs"),
+                    NoAnswer::Slow(_) => (Kind::Timeout, "`bmictl status` says what its process does; is its datastore's file system within reach?"),
                     NoAnswer::Garbage(_) => (Kind::Outside, "something else listens at its socket; look with `ss -xlp`"),
                     NoAnswer::Io(_) => (Kind::Unavailable, ""),
                 };

@@ -31,6 +31,8 @@ use crate::drivers::{Done, Driver, DriverError, Paths, StepCx, Unseal};
 
 /// How long one request may take. The slowest one known, a listing of 5,000 targets, takes under a second.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same for a question that nobody needs an answer to.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long tgtd may take to let go of sessions and LUNs.
 const LET_GO: Duration = Duration::from_secs(5);
 
@@ -78,11 +80,12 @@ impl Driver for Tgt {
     }
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
+        let client = |network| self.client(network).limit(self.limit.min(LOOK));
         match look {
             Look::Sessions { network, tid, iqn } => {
-                Some(seen::sessions(&self.client(*network), *tid, iqn).map(Fact::Sessions))
+                Some(seen::sessions(&client(*network), *tid, iqn).map(Fact::Sessions))
             }
-            Look::Targets(network) => Some(seen::network(&self.client(*network), *network).map(Fact::Targets)),
+            Look::Targets(network) => Some(seen::network(&client(*network), *network).map(Fact::Targets)),
             Look::Doctor { networks } => Some(Ok(Fact::Findings(doctor::findings(networks, |id| self.client(id))))),
             _ => None,
         }
