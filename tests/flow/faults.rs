@@ -66,25 +66,18 @@ async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up() {
     assert!(rig.run("state check").await.items.is_empty());
 }
 
-/// A tgtd that hangs takes all places of its network, and the question who is logged in waits behind them.
+/// A tgtd that hangs has not said who is logged in when the time is up.
 #[tokio::test(flavor = "multi_thread")]
 async fn time_spent_looking_counts_against_the_time_limit_and_nothing_is_begun() {
     let rig = Rig::new().await;
     rig.ground().await;
     rig.run(WEB1).await;
-    rig.faults("hang target.make.before * 8\n");
-    for n in 2..20 {
-        let no_wait = Envelope { no_wait: true, ..Envelope::default() };
-        let line = format!("node provision web{n} --image golden --mac 52:54:00:00:00:{n:02x} --network net1");
-        rig.ask(Rig::root(), no_wait, &line).await.unwrap();
-    }
-    let short = || Envelope { timeout_ms: Some(100), ..Envelope::default() };
-    while rig.ask(Rig::root(), short(), "node show web1").await.is_ok() {}
-    let fault = rig.ask(Rig::root(), short(), "node deprovision web1").await.unwrap_err();
+    rig.faults("hang tgtd.answer * 0\n");
+    let short = Envelope { timeout_ms: Some(100), ..Envelope::default() };
+    let fault = rig.ask(Rig::root(), short, "node deprovision web1").await.unwrap_err();
     assert_eq!(fault.kind, Kind::Timeout, "{fault}");
     assert!(fault.why.contains("nothing was begun"), "{fault}");
-    let open = rig.run("op ls").await;
-    assert!(!open.items.is_empty() && open.items.iter().all(|o| o["method"] == "node.provision"), "{open:?}");
+    assert!(rig.run("op ls").await.items.is_empty());
     rig.faults("");
 }
 
@@ -229,4 +222,43 @@ async fn a_lost_store_takes_nothing_down_by_itself() {
     rig.run("reconcile").await;
     assert!(!rig.world().iter().any(|o| o.starts_with("worker/")), "and goes when somebody asks");
     drop(keep);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_tgtd_hangs_everything_is_answered_from_the_records_and_its_silence_is_told() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await;
+    rig.until("status", |s| s["networks"][0]["workers"][0]["running"] == true).await;
+    rig.faults("hang tgtd.answer * 0\n");
+    let says = |v: &serde_json::Value| v.to_string().contains("does not answer, since 20");
+    rig.until("status", |s| s["healthy"] == false && says(&s["problems"])).await;
+    let node = rig.run("node show web1").await.one().clone();
+    assert!(node["sessions"].is_null() && says(&node["sessions_unknown"]), "{node}");
+    assert!(node["address"].is_string(), "what the records know is told");
+    let network = rig.run("network show net1").await.one().clone();
+    assert!(says(&network["workers"][0]["problem"]) && network["workers"][1]["running"] == true, "{network}");
+    let check = rig.check("reconcile").await.items;
+    assert!(check.iter().all(|r| r["outcome"] == "waiting") && says(&check[0]["message"]), "{check:?}");
+    rig.until("event ls", |e| e["method"] == "worker.silent").await;
+    rig.faults("");
+    rig.until("status", |s| s["healthy"] == true).await;
+    rig.until("event ls", |e| e["method"] == "worker.answers").await;
+    assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
+    assert!(!rig.run("event ls").await.items.iter().any(|e| e["method"] == "worker.died"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_session_is_in_no_answer() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
+    rig.run("tag create web1 t1").await;
+    let sessions = rig.dir.join("world/objects/sessions");
+    std::fs::create_dir_all(&sessions).unwrap();
+    std::fs::write(sessions.join(node["iqn"].as_str().unwrap()), r#"["iqn.x"]"#).unwrap();
+    assert_eq!(rig.run("node show web1").await.one()["sessions"][0]["initiator"], "iqn.x");
+    let answer = rig.run("tag rollback web1 t1 --force").await.one().clone();
+    assert_eq!(answer["sessions"], serde_json::Value::Null, "it was dropped");
+    assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
 }

@@ -203,6 +203,12 @@ impl Rig {
         self.try_run(line).await.unwrap_or_else(|f| panic!("{line}: {f}"))
     }
 
+    /// Asks as root what it would change; it must succeed.
+    pub async fn check(&self, line: &str) -> Answer {
+        let envelope = Envelope { check: true, ..Envelope::default() };
+        self.ask(Rig::root(), envelope, line).await.unwrap_or_else(|f| panic!("{line} --check: {f}"))
+    }
+
     /// Asks as root; it must fail.
     pub async fn refuse(&self, line: &str) -> Fault {
         match self.try_run(line).await {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod house;
+mod hung;
+mod links;
 #[path = "../flow/rig.rs"]
 mod rig;
 mod whole;

@@ -5,7 +5,7 @@ use bmi::model::Kind;
 use crate::house::{disk, inside, pid_of, sh, tries};
 use crate::rig::Rig;
 
-async fn ground(rig: &Rig) {
+pub async fn ground(rig: &Rig) {
     rig.run("network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150").await;
     let golden = disk(&rig.dir.join("golden.raw"), 64);
     rig.run(&format!("image import {golden} --name golden --format raw")).await;
@@ -15,7 +15,7 @@ fn url(node: &serde_json::Value) -> String {
     format!("iscsi://{}/{}/1", node["portal"].as_str().unwrap(), node["iqn"].as_str().unwrap())
 }
 
-fn login(node: &serde_json::Value) -> (bool, String) {
+pub fn login(node: &serde_json::Value) -> (bool, String) {
     tries(&format!("iscsi-inq -i {} {}", node["initiator"].as_str().unwrap(), url(node)))
 }
 

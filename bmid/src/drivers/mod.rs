@@ -189,6 +189,8 @@ pub struct DriverSet {
     pub worker: Box<dyn Driver<Step = WorkerStep>>,
     /// Who notices that one of them dies.
     pub watch: Arc<dyn worker::Watch>,
+    /// Who notices that links or addresses change.
+    pub news: Arc<dyn network::News>,
     /// The simulators' world, if they are simulators.
     pub(crate) world: Option<sim::World>,
 }

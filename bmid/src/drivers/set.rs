@@ -22,6 +22,7 @@ impl DriverSet {
             network: Box::new(network::Netlink::new()),
             worker: Box::new(workers.clone()),
             watch: Arc::new(workers),
+            news: Arc::new(network::Netlink::listening()),
             world: None,
         }
     }
@@ -37,6 +38,7 @@ impl DriverSet {
             network: Box::new(network::sim::SimNetwork::new(at.clone())),
             worker: Box::new(workers.clone()),
             watch: Arc::new(workers),
+            news: Arc::new(network::sim::SimNetwork::new(at.clone())),
             world: Some(at),
         })
     }

@@ -116,6 +116,7 @@ impl Engine {
         if reconcile {
             self.tasks.spawn(Arc::clone(&self).keep_reconciled());
         }
+        self.tasks.spawn(Arc::clone(&self).tell_links());
         self.tasks.spawn(Arc::clone(&self).look_after_workers());
         self.tasks.spawn(Arc::clone(&self).keep_house());
         self.tasks.spawn(Arc::clone(&self).keep_dumps());

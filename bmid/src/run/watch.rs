@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bmi::model::{Id, Network};
+use bmi::model::{EngineNetwork, Id, Network};
 use bmi::rules::wanted;
-use bmi::step::{Lane, WorkerKind};
+use bmi::step::{Fact, InterfaceFacts, Lane, Look, Scope, Seen, WorkerKind};
 
 use super::Engine;
 use super::lanes::Returned;
@@ -34,20 +34,8 @@ impl Engine {
 
     /// Tells of workers that die, in the moment in which they do, and rings the bell for them.
     pub(super) async fn tell_deaths(self: Arc<Engine>) {
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let watch = Arc::clone(&self.drivers.watch);
-        // A thread of its own: it waits for as long as bmid runs, and nobody waits for it.
-        let waiting = std::thread::Builder::new().name("deaths".to_owned()).spawn(move || {
-            while !tell.is_closed() {
-                for death in watch.died(WORKERS) {
-                    // Closed: bmid stops.
-                    let _ = tell.send(death);
-                }
-            }
-        });
-        if let Err(e) = waiting {
-            tracing::warn!("workers' deaths are noticed a second late: no thread to wait for them: {e}");
-        }
+        let mut told = listen("deaths", move || watch.died(WORKERS));
         loop {
             let death = tokio::select! {
                 () = self.stopping.cancelled() => return,
@@ -66,6 +54,42 @@ impl Engine {
             tracing::warn!(network = %network.name, "{what}");
             self.noticed("worker.died", format!("{what}; it is started again")).await;
         }
+    }
+
+    /// Rings the bell when what a network stands on has changed: its interface came back, its address vanished.
+    pub(super) async fn tell_links(self: Arc<Engine>) {
+        let news = Arc::clone(&self.drivers.news);
+        let mut told = listen("links", move || news.changed(WORKERS).then_some(()).into_iter().collect());
+        let mut before = self.grounds().await;
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                heard = told.recv() => if heard.is_none() { return },
+            }
+            // All that came meanwhile is one look; most changes on a host are of interfaces that no network stands on.
+            while told.try_recv().is_ok() {}
+            let now = self.grounds().await;
+            if now != before {
+                self.bell.notify_one();
+                before = now;
+            }
+        }
+    }
+
+    /// What the interfaces of all networks are like now.
+    async fn grounds(&self) -> Vec<Ground> {
+        let Ok(networks) = self.store.read(wanted::networks) else { return Vec::new() };
+        let drivers = Arc::clone(&self.drivers);
+        let look = move || {
+            let Some(Ok(Fact::Interfaces(all))) = drivers.network.look(&Look::Interfaces) else { return Vec::new() };
+            let of = |(network, on): (Network, EngineNetwork)| {
+                let scope = Scope::Network { network: network.id, interface: on.interface.clone() };
+                let facts = all.iter().find(|i| i.name == on.interface).cloned();
+                (network.id, facts, drivers.network.observe(&scope).unwrap_or_default())
+            };
+            networks.into_iter().map(of).collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     /// Has every network's workers looked at each second. Rings the bell while one is missing or hung; tells of those that
@@ -153,4 +177,27 @@ impl Engine {
             }
         }
     }
+}
+
+/// A network's interface, if it is there, and what stands on it.
+type Ground = (Id, Option<InterfaceFacts>, Vec<Seen>);
+
+/// Waits for something in a thread of its own, which nobody waits for, until nobody listens any more.
+fn listen<T: Send + 'static>(
+    name: &str,
+    mut wait: impl FnMut() -> Vec<T> + Send + 'static,
+) -> tokio::sync::mpsc::UnboundedReceiver<T> {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let waiting = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        while !tell.is_closed() {
+            for news in wait() {
+                // Closed: bmid stops.
+                let _ = tell.send(news);
+            }
+        }
+    });
+    if let Err(e) = waiting {
+        tracing::warn!("no thread to wait for {name}: they are noticed later: {e}");
+    }
+    told
 }

@@ -12,7 +12,10 @@
 
 mod facts;
 mod netlink;
+mod news;
 pub mod sim;
+
+pub use news::News;
 
 use std::net::IpAddr;
 
@@ -24,8 +27,11 @@ use super::{Done, Driver, DriverError, StepCx};
 use facts::{Interface, interfaces};
 
 /// Addresses of this host, in the network namespace bmid was started in.
-#[derive(Debug, Default)]
-pub struct Netlink;
+#[derive(Default)]
+pub struct Netlink {
+    /// Where the kernel tells of changes; none where it does not.
+    news: Option<rtnetlink::sys::Socket>,
+}
 
 /// Prefix length of the private IPv6 subnets.
 const PREFIX6: u8 = 64;
@@ -34,7 +40,15 @@ impl Netlink {
     /// A driver for this host's interfaces.
     #[must_use]
     pub fn new() -> Netlink {
-        Netlink
+        Netlink::default()
+    }
+
+    /// The same, and it hears of changes of interfaces from now on.
+    #[must_use]
+    pub fn listening() -> Netlink {
+        // Without it reconcile comes by its timer.
+        let news = news::listen().inspect_err(|e| tracing::warn!("changes of interfaces are not noticed: {e}"));
+        Netlink { news: news.ok() }
     }
 
     fn put(s: &PutAddress) -> Result<bool, DriverError> {

@@ -12,6 +12,7 @@ use crate::drivers::sim::World;
 use crate::drivers::{Done, Driver, DriverError, StepCx};
 
 /// Addresses of a simulated host. Points: `network.put_address`, `network.drop_address`.
+#[derive(Clone)]
 pub struct SimNetwork {
     world: World,
 }
@@ -27,7 +28,7 @@ impl SimNetwork {
         SimNetwork { world }
     }
 
-    fn interfaces(&self) -> Result<Vec<InterfaceFacts>, DriverError> {
+    pub(super) fn interfaces(&self) -> Result<Vec<InterfaceFacts>, DriverError> {
         let plain = |name: &str| InterfaceFacts {
             name: name.to_owned(),
             addresses: Vec::new(),

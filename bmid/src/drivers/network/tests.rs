@@ -1,5 +1,7 @@
 //! The network driver on real interfaces in namespaces of a test's own, and its simulator through the same suite.
 
+use std::time::Duration;
+
 use bmi::model::Kind;
 use bmi::step::NetworkStep;
 
@@ -77,18 +79,21 @@ fn an_interface_that_is_down_is_brought_up_and_has_the_private_address_at_once()
         sh("ip link set v0 down");
         let network = id();
         let (put, take) = steps(network, "v0", "10.9.0.1/24", true);
-        assert!(apply(&Netlink, &put).unwrap());
+        assert!(apply(&Netlink::new(), &put).unwrap());
         let private = private(network);
         let text = shown("ip -6 -o addr show dev v0");
         let line = text.lines().find(|l| l.contains(&private.to_string())).expect("the private address");
         assert!(line.contains("/64") && line.contains("nodad") && !line.contains("tentative"), "{line}");
         // Down and up again, the kernel has dropped it: that is not what the step brought about.
         sh("ip link set v0 down; ip link set v0 up");
-        assert_eq!(Netlink.observe(&scope(network, "v0")).unwrap(), vec![]);
-        assert!(apply(&Netlink, &put).unwrap());
-        assert_eq!(Netlink.observe(&scope(network, "v0")).unwrap(), [Seen::Address("10.9.0.1/24".parse().unwrap())]);
-        apply(&Netlink, &take).unwrap();
-        let left = Netlink::look(&Netlink, &Look::Interfaces).unwrap().unwrap();
+        assert_eq!(Netlink::new().observe(&scope(network, "v0")).unwrap(), vec![]);
+        assert!(apply(&Netlink::new(), &put).unwrap());
+        assert_eq!(
+            Netlink::new().observe(&scope(network, "v0")).unwrap(),
+            [Seen::Address("10.9.0.1/24".parse().unwrap())]
+        );
+        apply(&Netlink::new(), &take).unwrap();
+        let left = Netlink::new().look(&Look::Interfaces).unwrap().unwrap();
         let Fact::Interfaces(left) = left else { panic!() };
         assert!(left.iter().all(|i| i.name != "v0" || i.addresses.is_empty()));
     });
@@ -99,11 +104,11 @@ fn an_operators_addresses_on_the_interface_stay() {
     let rack = Rack::new();
     rack.engine(|| {
         let (put, take) = steps(id(), "v0", "10.9.0.1/24", true);
-        apply(&Netlink, &put).unwrap();
+        apply(&Netlink::new(), &put).unwrap();
         // Of the same subnet and later: the kernel would take it off with ours. One with a label, one of another subnet.
         sh("ip addr add 10.9.0.2/24 dev v0; ip addr add 10.9.0.3/24 dev v0 label v0:x; ip addr add 10.8.0.1/24 dev v0");
-        assert!(apply(&Netlink, &take).unwrap());
-        let Fact::Interfaces(all) = Netlink.look(&Look::Interfaces).unwrap().unwrap() else { panic!() };
+        assert!(apply(&Netlink::new(), &take).unwrap());
+        let Fact::Interfaces(all) = Netlink::new().look(&Look::Interfaces).unwrap().unwrap() else { panic!() };
         let mut left: Vec<String> =
             all.iter().find(|i| i.name == "v0").unwrap().addresses.iter().map(ToString::to_string).collect();
         left.sort();
@@ -118,9 +123,9 @@ fn without_ipv6_there_is_no_private_address_and_the_doctor_says_what_it_costs() 
         std::fs::write("/proc/sys/net/ipv6/conf/v0/disable_ipv6", "1").unwrap();
         let network = id();
         let (put, _) = steps(network, "v0", "10.9.0.1/24", true);
-        assert!(apply(&Netlink, &put).unwrap());
-        assert!(!apply(&Netlink, &put).unwrap());
-        assert_eq!(Netlink.observe(&scope(network, "v0")).unwrap().len(), 1);
+        assert!(apply(&Netlink::new(), &put).unwrap());
+        assert!(!apply(&Netlink::new(), &put).unwrap());
+        assert_eq!(Netlink::new().observe(&scope(network, "v0")).unwrap().len(), 1);
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "IPv6 is off".to_owned())]);
     });
 }
@@ -128,7 +133,7 @@ fn without_ipv6_there_is_no_private_address_and_the_doctor_says_what_it_costs() 
 /// Severities with the beginnings of what was found.
 fn doctor(network: Id, interface: &str, address: &str) -> Vec<(Severity, String)> {
     let look = Look::Doctor { networks: vec![(network, interface.to_owned(), address.to_owned())] };
-    let Fact::Findings(found) = Netlink.look(&look).unwrap().unwrap() else { panic!() };
+    let Fact::Findings(found) = Netlink::new().look(&look).unwrap().unwrap() else { panic!() };
     found.into_iter().map(|f| (f.severity, f.found.chars().take(11).collect())).collect()
 }
 
@@ -140,7 +145,7 @@ fn the_doctor_sees_what_is_wrong_with_an_interface() {
         let error = |text: &str| (Severity::Error, text.to_owned());
         assert_eq!(doctor(network, "nowhere", "10.9.0.1/24"), [error("this host h")]);
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [error("the engine'")]);
-        apply(&Netlink, &steps(network, "v0", "10.9.0.1/24", true).0).unwrap();
+        apply(&Netlink::new(), &steps(network, "v0", "10.9.0.1/24", true).0).unwrap();
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Ok, "up, MTU 150".to_owned())]);
         sh("ip link set v0 mtu 1400");
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "its MTU is ".to_owned())]);
@@ -150,4 +155,44 @@ fn the_doctor_sees_what_is_wrong_with_an_interface() {
         rack.machine(|| sh("ip link set v1 down"));
         until(|| doctor(network, "v0", "10.9.0.1/24").contains(&error("no carrier")));
     });
+}
+
+#[test]
+fn changes_of_links_and_addresses_are_heard_and_a_burst_is_told_once() {
+    let rack = Rack::new();
+    rack.engine(|| {
+        let listening = Netlink::listening();
+        assert!(!listening.changed(Duration::ZERO), "nothing has happened");
+        let long = Duration::from_secs(60);
+        for change in [
+            "ip addr add 10.9.0.1/24 dev v0",
+            "ip addr del 10.9.0.1/24 dev v0",
+            "ip addr add fd00::1/64 dev v0",
+            "ip link set v0 down; ip link set v0 up; ip link set v0 down",
+            "ip link del v0",
+            "ip link add v0 type veth peer name v7",
+        ] {
+            sh(change);
+            assert!(listening.changed(long), "{change}");
+            // What is still on its way: duplicate address detection of IPv6 goes on for a while.
+            while listening.changed(Duration::from_millis(200)) {}
+        }
+        assert!(!Netlink::new().changed(Duration::ZERO), "who does not listen hears nothing");
+    });
+}
+
+#[test]
+fn simulated_changes_are_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = SimNetwork::new(World::open(dir.path()).unwrap());
+    let hears = sim.clone();
+    let waiting = std::thread::spawn(move || hears.changed(Duration::from_secs(60)));
+    // It may look for the first time after one of them.
+    let mut n = 0;
+    while !waiting.is_finished() {
+        n = n % 200 + 1;
+        apply(&sim, &steps(id(), "eth1", &format!("10.9.0.{n}/24"), true).0).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(waiting.join().unwrap());
 }

@@ -68,7 +68,7 @@ impl Manager {
 
 /// How long a worker has until it answers its first question.
 const START: Duration = Duration::from_secs(10);
-/// Seconds after which a worker that lives and does not answer is started anew (`run/sight.rs` counts them).
+/// Seconds after which a worker that lives and does not answer is replaced (`run/sight.rs` counts them; decision 0014).
 pub const SILENT: u64 = 30;
 /// How long a worker has to go once it is told to.
 const STOP: Duration = Duration::from_secs(10);
@@ -372,7 +372,9 @@ fn silence(process: &Process) -> String {
 /// What to do about it, where bmid itself does nothing or not yet.
 fn cure(kind: WorkerKind, pid: u32) -> String {
     let what = kind.as_str();
-    format!("bmid starts a new {what} when it stays so for {SILENT} s; at once: kill -9 {pid}; if it waits for a device, cure that first")
+    format!(
+        "bmid starts a new {what} when it stays so for {SILENT} s; at once: kill -9 {pid}; if it waits for a device, cure that first"
+    )
 }
 
 /// How to get a port back.
@@ -451,7 +453,8 @@ impl Driver for Workers {
                     let (severity, found, fix) = finding(name);
                     Finding { check: format!("program {name}"), severity, found, fix }
                 };
-                let silent = networks.iter().flat_map(|(id, interface, _)| KINDS.map(|k| self.silent(*id, interface, k)));
+                let silent =
+                    networks.iter().flat_map(|(id, interface, _)| KINDS.map(|k| self.silent(*id, interface, k)));
                 let programs = needed.iter().map(named).chain([iscsi_port()]);
                 Some(Ok(Fact::Findings(programs.chain(silent.flatten()).collect())))
             }

@@ -65,8 +65,7 @@ impl Workers {
     fn wait(&self, limit: Duration) {
         let processes: Vec<Arc<Process>> = self.known(|all| all.values().filter_map(|k| k.process.clone()).collect());
         let news = self.inner.news.as_ref();
-        let handles: Vec<BorrowedFd<'_>> =
-            processes.iter().map(|p| p.handle()).chain(news.map(AsFd::as_fd)).collect();
+        let handles: Vec<BorrowedFd<'_>> = processes.iter().map(|p| p.handle()).chain(news.map(AsFd::as_fd)).collect();
         let mut waiting: Vec<PollFd<'_>> = handles.into_iter().map(|h| PollFd::new(h, PollFlags::POLLIN)).collect();
         let limit = PollTimeout::try_from(limit.as_millis()).unwrap_or(PollTimeout::MAX);
         // Interrupted or failed: whoever waits looks again.
