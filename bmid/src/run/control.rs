@@ -1,6 +1,6 @@
 //! Control operations: the journal, watches, the store itself, export, reconcile.
 
-use std::io::{BufReader, BufWriter};
+use std::io::BufWriter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -190,11 +190,14 @@ impl Engine {
         let file = file(call)?;
         let store = self.store.clone();
         let before = self.store.read(|view| view.live::<Server>())?;
+        // No pass may compare the outside with rows that are being exchanged.
+        let still = self.reconciling.lock().await;
         let done = blocking(move || {
-            let rows = store.restore(&mut BufReader::new(&file))?;
+            let rows = store.restore_file(&file)?;
             Ok(StateDone { rows })
         })
         .await?;
+        drop(still);
         self.written.fetch_add(1, Ordering::SeqCst);
         for server in before {
             self.unmake_replaced(&server).await;

@@ -60,7 +60,22 @@ pub(super) struct Commits {
     /// Wakes waiting tickets.
     done: Condvar,
     dead: AtomicBool,
+    /// A dump is taken in.
+    shut: AtomicBool,
     on_failed: OnFailed,
+}
+
+fn being_restored() -> Fault {
+    Fault::new(Kind::Busy, "a dump is being restored").fix("ask again when that is done")
+}
+
+/// As long as it is there the store is shut.
+pub(super) struct Shut<'a>(&'a AtomicBool);
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Commits {
@@ -71,6 +86,7 @@ impl Commits {
             work: Condvar::new(),
             done: Condvar::new(),
             dead: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             on_failed,
         }
     }
@@ -80,8 +96,25 @@ impl Commits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses once the store has failed.
+    /// Refuses while a dump is taken in, and once the store has failed.
     pub(super) fn alive(&self) -> Result<(), Fault> {
+        if self.shut.load(Ordering::SeqCst) {
+            return Err(being_restored());
+        }
+        self.not_failed()
+    }
+
+    /// Shuts everybody out but the caller, until what is given back is dropped.
+    pub(super) fn shut(&self) -> Result<Shut<'_>, Fault> {
+        self.not_failed()?;
+        match self.shut.swap(true, Ordering::SeqCst) {
+            false => Ok(Shut(&self.shut)),
+            true => Err(being_restored()),
+        }
+    }
+
+    /// Refuses once the store has failed.
+    pub(super) fn not_failed(&self) -> Result<(), Fault> {
         if !self.dead.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -4,17 +4,14 @@
 //! reader of a dump must never hold up the writer, so the lines are written after the look is over.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use bmi::model::journal::{Before, Standing, Subject};
-use bmi::model::{
-    Answer, Change, Event, Fault, Id, Intent, Kind, Meta, Owner, Part, Row, ServerKind, Table, Time, View as _,
-};
+use bmi::model::{Answer, Change, Event, Fault, Id, Intent, Kind, Part, Row, Table, Time};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,37 +19,26 @@ use sled::IVec;
 
 use super::ahead::Span;
 use super::codec::{Stored, StoredPart};
-use super::raw::{self, Live, Raw as _};
-use super::tx::Tx;
+use super::raw::{self, Live};
 use super::{Store, codec, migrations, open, tables};
 
-/// Longest line a restore reads.
-const LINE_LIMIT: u64 = 64 << 20;
 /// A dump leaves so much free: with less than half of it left the store refuses to write.
 const SPARED: u64 = 16 << 20;
 
+/// A line as it is read.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    table: String,
-    version: u8,
-    row: Value,
+pub(super) struct Line {
+    pub(super) table: String,
+    pub(super) version: u8,
+    pub(super) row: Value,
 }
 
 /// The last line's row: a dump that was cut off is not restored.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct End {
-    lines: u64,
-}
-
-/// One line of a dump, understood.
-enum Item {
-    Row(Row),
-    Intent(Intent),
-    Part(Part),
-    Answer(Answer),
-    Event(Event),
+pub(super) struct End {
+    pub(super) lines: u64,
 }
 
 struct Lines<'a> {
@@ -126,28 +112,6 @@ impl Store {
         lines.line("end", 1, &end)?;
         lines.out.flush().map_err(|e| raw::outside("write the dump", &e.into()))?;
         Ok(lines.count)
-    }
-
-    /// Takes a dump in, whole or not at all. Refused unless the store holds nothing but what bmid makes at its first start:
-    /// the default project and datastore, and what it noted of that.
-    pub fn restore(&self, input: &mut dyn BufRead) -> Result<u64, Fault> {
-        let (meta, items) = read_dump(input).map_err(|f| f.trying("restore the dump"))?;
-        let count = items.len() as u64;
-        let inner = &self.inner;
-        inner.core.commits.alive()?;
-        let mut space = inner.core.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = inner.meta();
-        let meta = Meta { schema: tables::SCHEMA, release: old.release.clone(), ..meta };
-        let ahead = inner.core.look();
-        let mut tx = Tx::new(Live::new(&inner.core.db, &ahead), &old);
-        fill(&mut tx, &meta, items).map_err(|f| f.trying("restore the dump"))?;
-        let (changes, ends) = tx.into_changes();
-        drop(ahead);
-        let ticket = inner.apply(&mut space, changes, ends)?;
-        *inner.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
-        drop(space);
-        ticket.wait()?;
-        Ok(count)
     }
 
     /// Writes a dump to `folder/bmid-<now>.jsonl`, whole or not at all, and removes what [`surplus`] names.
@@ -250,112 +214,6 @@ fn last_event(raw: &Live<'_>) -> Result<Option<IVec>, Fault> {
     Ok(last.map(|(key, _)| key))
 }
 
-fn bad(number: u64, why: impl std::fmt::Display) -> Fault {
-    Fault::new(Kind::Corrupt, format!("line {number}: {why}"))
-        .fix("nothing was restored; take another dump, or one that is whole")
-}
-
-fn read_dump(input: &mut dyn BufRead) -> Result<(Meta, Vec<Item>), Fault> {
-    let first = next_line(input, 1)?.ok_or_else(|| bad(1, "the dump is empty"))?;
-    if first.table != Meta::WHAT {
-        return Err(bad(1, "it is not the record of a store, so this is no dump"));
-    }
-    let meta: Meta = stored_row(first).map_err(|e| bad(1, e))?;
-    if meta.schema > tables::SCHEMA {
-        let why =
-            format!("release {} wrote it with schema {}, this one knows {}", meta.release, meta.schema, tables::SCHEMA);
-        return Err(bad(1, why));
-    }
-    let mut items = Vec::new();
-    for number in 2.. {
-        let Some(line) = next_line(input, number)? else {
-            return Err(bad(number, "the dump ends before its last line"));
-        };
-        if line.table == "end" {
-            let end: End = serde_json::from_value(line.row).map_err(|e| bad(number, e))?;
-            if end.lines != number - 1 {
-                return Err(bad(number, format!("{} lines were written and {} are here", end.lines, number - 1)));
-            }
-            break;
-        }
-        items.push(item(line).map_err(|e| bad(number, e))?);
-    }
-    Ok((meta, items))
-}
-
-fn next_line(input: &mut dyn BufRead, number: u64) -> Result<Option<Line>, Fault> {
-    let mut bytes = Vec::new();
-    let mut limited = io::Read::take(input, LINE_LIMIT);
-    limited.read_until(b'\n', &mut bytes).map_err(|e| raw::outside("read the dump", &e.into()))?;
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| bad(number, e))
-}
-
-fn stored_row<T: Stored>(line: Line) -> Result<T, String> {
-    let row = migrations::lift_json(migrations::JSON, T::WHAT, T::TABLE, line.version, T::VERSION, line.row);
-    serde_json::from_value(row.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
-}
-
-fn item(line: Line) -> Result<Item, String> {
-    Ok(match line.table.as_str() {
-        Intent::WHAT => Item::Intent(stored_row(line)?),
-        StoredPart::WHAT => Item::Part(stored_row::<DumpedPart>(line)?.open()?),
-        Answer::WHAT => Item::Answer(stored_row(line)?),
-        Event::WHAT => Item::Event(stored_row(line)?),
-        _ => Item::Row(line.open()?),
-    })
-}
-
-/// Puts a dump's rows into an empty store; the store's own record comes with them, because the marks outside carry the
-/// engine's id.
-fn fill(tx: &mut Tx<'_>, meta: &Meta, items: Vec<Item>) -> Result<(), Fault> {
-    for table in Table::ALL {
-        let mut ids = Vec::new();
-        tx.scan(&[table as u8], &mut |key, _| {
-            ids.push(raw::id_of(key)?);
-            Ok(true)
-        })?;
-        for id in ids {
-            match tx.row(table, id)? {
-                Some(Row::Project(p)) if p.name == Owner::default_project() => tx.apply(&Change::Delete(table, id))?,
-                // Made by bmid itself at its first start; with all other tables empty nothing stands on it.
-                Some(Row::Server(s)) if s.kind == ServerKind::Datastore && s.name.as_str() == "default" => {
-                    tx.apply(&Change::Delete(table, id))?;
-                }
-                _ => return Err(not_empty(table.as_str())),
-            }
-        }
-    }
-    tx.scan(&[tables::INTENT], &mut |_, _| Err(not_empty("operation")))?;
-    // What bmid noted of its own first start.
-    for table in [tables::ANSWER, tables::EVENT] {
-        let mut keys = Vec::new();
-        tx.scan(&[table], &mut |key, _| {
-            keys.push(key.to_vec());
-            Ok(true)
-        })?;
-        keys.iter().try_for_each(|key| tx.drop_value(key))?;
-    }
-    tx.put_stored(vec![tables::META], meta)?;
-    for item in items {
-        match item {
-            Item::Row(row) => tx.apply(&Change::Put(row))?,
-            Item::Intent(i) => tx.put_intent(&i)?,
-            Item::Part(p) => tx.put_part(&p)?,
-            Item::Answer(a) => tx.put_answer(&a)?,
-            Item::Event(e) => tx.put_event(&e)?,
-        }
-    }
-    Ok(())
-}
-
-fn not_empty(what: &str) -> Fault {
-    Fault::conflict(format!("the store holds a {what} already; a dump goes only into an empty store"))
-        .fix("stop bmid, move the folder db in the state folder away, start it and restore again")
-}
-
 impl Line {
     fn of(row: &Row) -> Result<Line, Fault> {
         let table = row.table().as_str();
@@ -364,7 +222,7 @@ impl Line {
         Ok(Line { table: table.to_owned(), version: row.version(), row: value })
     }
 
-    fn open(self) -> Result<Row, String> {
+    pub(super) fn open(self) -> Result<Row, String> {
         let Some(table) = tables::table_named(&self.table) else {
             return Err(format!("there is no table {:?}", self.table.chars().take(40).collect::<String>()));
         };
@@ -377,7 +235,7 @@ impl Line {
 /// A [`Part`] in a dump; its rows carry their own versions, as in the store.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DumpedPart {
+pub(super) struct DumpedPart {
     intent: Id,
     index: u32,
     standing: Standing,
@@ -420,7 +278,7 @@ impl DumpedPart {
         })
     }
 
-    fn open(self) -> Result<Part, String> {
+    pub(super) fn open(self) -> Result<Part, String> {
         let before = |(table, id, row): (Table, Id, Option<Line>)| {
             Ok(Before { table, id, row: row.map(Line::open).transpose()? })
         };

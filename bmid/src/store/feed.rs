@@ -165,7 +165,7 @@ impl Core {
     pub(super) fn turn_if_ahead(&self) -> bool {
         let mut space = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let ahead = !self.gate.read().unwrap_or_else(PoisonError::into_inner).young.is_empty();
-        let turns = ahead && self.commits.alive().is_ok() && self.feeder.is_free();
+        let turns = ahead && self.commits.not_failed().is_ok() && self.feeder.is_free();
         if turns {
             self.turn(&mut space);
         }

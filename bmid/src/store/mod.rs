@@ -20,6 +20,7 @@ mod open;
 mod raw;
 mod recover;
 mod reserve;
+mod restore;
 mod tables;
 mod tx;
 
@@ -62,6 +63,15 @@ struct Inner {
     core: Arc<Core>,
     /// The committer, and the feeder.
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Who writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Not while a dump is taken in.
+    Anybody,
+    /// Who takes it in.
+    Restore,
 }
 
 /// What the store and its threads share.
@@ -107,15 +117,7 @@ impl Store {
     /// changed nothing it tells when everything that `f` may have read is.
     pub fn write<T>(&self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<(T, Ticket), Fault> {
         self.inner.core.commits.alive()?;
-        let mut space = self.inner.core.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let meta = self.inner.meta();
-        let ahead = self.inner.core.look();
-        let mut tx = Tx::new(Live::new(&self.inner.core.db, &ahead), &meta);
-        let out = f(&mut tx)?;
-        let (changes, ends) = tx.into_changes();
-        drop(ahead);
-        let ticket = self.inner.apply(&mut space, changes, ends)?;
-        Ok((out, ticket))
+        self.inner.transact(Who::Anybody, f)
     }
 
     /// A ticket for everything applied so far: wait for it before answering with rows that another writer has just put.
@@ -170,10 +172,32 @@ impl Inner {
         Arc::clone(&self.meta.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Waits until those are out who began to read before now.
+    fn wait_for_readers(&self) {
+        drop(self.core.gate.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A transaction.
+    fn transact<T>(&self, who: Who, f: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>) -> Result<(T, Ticket), Fault> {
+        let mut space = self.core.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if who == Who::Anybody {
+            // A restore may have begun while we waited.
+            self.core.commits.alive()?;
+        }
+        let meta = self.meta();
+        let ahead = self.core.look();
+        let mut tx = Tx::new(Live::new(&self.core.db, &ahead), &meta);
+        let out = f(&mut tx)?;
+        let (changes, ends) = tx.into_changes();
+        drop(ahead);
+        let ticket = self.apply(&mut space, changes, ends)?;
+        Ok((out, ticket))
+    }
+
     /// Applies changes; the caller is the one writer. Refused before anything has changed where there is no room.
     fn apply(&self, space: &mut Space, changes: Changes, ends: bool) -> Result<Ticket, Fault> {
         let core = &self.core;
-        core.commits.alive()?;
+        core.commits.not_failed()?;
         if changes.is_empty() {
             return Ok(core.commits.settled());
         }

@@ -246,6 +246,9 @@ pub(super) fn open(dir: &Path, options: Options, broken: Broken) -> Result<Opene
     let store = assemble(dir, opened?, reserve, lock, options.on_failed)?;
     // Without the reserve one can work; `reserve_present` tells.
     let _ = store.remake_reserve();
+    if store.undo_restore().map_err(|f| unwritten(&store, f))? {
+        tracing::warn!("a restore was interrupted: the store is as it was before; restore the dump again");
+    }
     note_release(&store, &options.release, options.now)?;
     Ok(Opened { store, fresh, aside: aside(dir) })
 }
@@ -272,16 +275,22 @@ fn attempt(dir: &Path, path: &Path, fresh: bool, options: &Options, broken: Brok
     })
 }
 
+/// A write at the start that failed.
+fn unwritten(store: &Store, f: Fault) -> OpenError {
+    let path = store.dir().to_owned();
+    match f.kind {
+        Kind::Full => OpenError::Full { path },
+        _ => OpenError::Unwritable { path, why: f.why, fix: f.fix },
+    }
+}
+
 /// Notes which release writes from now on; before the schema rises everything is dumped, so that there is a way back.
 fn note_release(store: &Store, release: &str, now: Time) -> Result<(), OpenError> {
     let old = store.meta();
     if old.schema == tables::SCHEMA && old.release == release {
         return Ok(());
     }
-    let failed = |f: Fault| match f.kind {
-        Kind::Full => OpenError::Full { path: store.dir().to_owned() },
-        _ => OpenError::Unwritable { path: store.dir().to_owned(), why: f.why, fix: f.fix },
-    };
+    let failed = |f: Fault| unwritten(store, f);
     if old.schema < tables::SCHEMA {
         store.dump_to(&store.dir().join("dumps"), usize::MAX, now).map_err(failed)?;
     }

@@ -10,6 +10,7 @@ use bmi::model::{
 // byte  table     rest of the key                value
 // ----  --------  -----------------------------  ---------------------------------------------------------
 // 00    meta      -                              version + Meta
+// 00    displaced 01                             version + Displaced, while a dump is taken in
 // 01-3f rows      id 16                          version + record; the byte is the number of `model::Table`
 // 40    usage     owner                          version + Usage; absent: all zero
 // 41    intent    id 16                          version + Intent
@@ -109,6 +110,16 @@ fn key(table: u8, parts: &[&[u8]]) -> Vec<u8> {
         out.extend_from_slice(part);
     }
     out
+}
+
+/// Key of what a restore has displaced and not yet replaced.
+pub(super) fn displaced() -> Vec<u8> {
+    key(META, &[&[1]])
+}
+
+/// Whether a key is of what the store is for: no record about the store itself, and no piece, which goes with its head.
+pub(super) fn is_content(key: &[u8]) -> bool {
+    key.first().is_some_and(|table| *table != REACHED && (META + 1..CHUNK).contains(table))
 }
 
 /// Key of an object row.

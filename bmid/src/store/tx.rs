@@ -70,6 +70,11 @@ impl<'a> Tx<'a> {
         (self.pending, self.ends)
     }
 
+    /// Says that they do.
+    pub(super) fn end(&mut self) {
+        self.ends = true;
+    }
+
     /// Puts a value, in pieces if it is long, in place of what was there.
     pub(super) fn put_value(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Fault> {
         self.drop_value(&key)?;

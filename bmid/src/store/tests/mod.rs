@@ -12,6 +12,7 @@ mod journal;
 mod log;
 mod model;
 mod opening;
+mod restoring;
 mod samples;
 mod torn;
 
