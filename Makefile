@@ -4,7 +4,7 @@ DESTDIR ?=
 SHELL = /bin/bash
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fuzz deny build install packages clean
+.PHONY: help demo test bench lint fuzz deny build install uninstall packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ build: ## release binaries of bmid and bmictl
 
 install: ## binaries, units, man pages, completion (DESTDIR=, PREFIX=/usr/local); run `make build` before
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install
+
+uninstall: ## take away what `make install` put (same DESTDIR, PREFIX); state and disks stay
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install --remove
 
 packages: ## install the Debian packages for running, demo and tests
 	@scripts/packages demo test

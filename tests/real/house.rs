@@ -1,4 +1,4 @@
-//! A network namespace with a veth pair for one test: the test runs again inside it, as a child, and everything in it ends
+//! Network, mount and process namespaces with a veth pair for one test: the test runs again inside it, as a child, and everything in it ends
 //! with the child.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ pub fn inside(test: &str) -> bool {
     }
     assert!(nix::unistd::geteuid().is_root(), "this test needs root");
     let status = Command::new("unshare")
-        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")

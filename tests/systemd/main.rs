@@ -10,6 +10,11 @@ use std::process::Command;
 
 /// Runs `tests/systemd/<name>.sh` inside; what it says is shown if it fails.
 fn inside(name: &str) {
+    inside_with(name, &[]);
+}
+
+/// The same; `more` are files of the repository, or folders of it, which are laid out inside under `/src`.
+fn inside_with(name: &str, more: &[&str]) {
     let folder = support::bmictl().parent().unwrap().to_owned();
     let mut command = Command::new(support::script("systemd-ns"));
     command.arg("--install").arg(folder);
@@ -17,6 +22,17 @@ fn inside(name: &str) {
         command
             .arg("--copy")
             .arg(format!("{}:/test/{file}", support::repository().join("tests/systemd").join(file).display()));
+    }
+    for path in more {
+        let path = support::repository().join(path);
+        let files = match std::fs::read_dir(&path) {
+            Ok(entries) => entries.map(|e| e.unwrap().path()).collect(),
+            Err(_) => vec![path],
+        };
+        for file in files {
+            let to = file.strip_prefix(support::repository()).unwrap().display().to_string();
+            command.arg("--copy").arg(format!("{}:/src/{to}", file.display()));
+        }
     }
     support::run(command.arg(format!("/test/{name}.sh")));
 }
@@ -44,6 +60,11 @@ fn a_daemon_that_hangs_is_killed_by_the_watchdog_and_started_again() {
 #[test]
 fn workers_keep_running_while_the_daemon_is_restarted_and_killed() {
     inside("restart");
+}
+
+#[test]
+fn installing_over_a_running_release_and_removing_it_leave_nodes_and_disks_alone() {
+    inside_with("upgrade", &["scripts/install", "systemd"]);
 }
 
 #[test]

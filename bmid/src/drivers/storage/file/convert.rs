@@ -78,7 +78,8 @@ pub fn qemu_name(format: Format) -> &'static str {
 
 impl Job<'_> {
     fn tried(&self) -> String {
-        format!("convert image {} from {}", self.image, self.format)
+        let into = self.into.0.parent().unwrap_or(self.into.0).display();
+        format!("convert image {} from {} in {into}", self.image, self.format)
     }
 
     /// Lets another user reach the two files through their descriptors.

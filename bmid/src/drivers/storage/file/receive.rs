@@ -129,7 +129,9 @@ pub(super) fn receive(s: &Import, staging: &Staging, input: &File, cx: &StepCx<'
 }
 
 pub(super) fn tried(s: &Import) -> String {
-    format!("take in image {}", s.image)
+    // A folder that is none is another's to refuse.
+    let into = super::place::path(&s.place).map(|p| format!(" into {}", p.display())).unwrap_or_default();
+    format!("take in image {}{into}", s.image)
 }
 
 /// Refuses what is empty, or said to be raw and starting like another format.
