@@ -23,7 +23,7 @@ pub use id::Id;
 pub use journal::{Answer, Before, Event, Intent, Outcome, Part, Phase, Standing, Subject};
 pub use name::{Name, Owner, Ref};
 pub use net::{Cidr, Mac, Range};
-pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Target};
+pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Secret, Shown, Target};
 pub use project::{Caller, Meta, Project, Usage};
 pub use record::{Change, Index, IndexKey, Record, Row, Table};
 pub use server::{Dhcp, EngineNetwork, Network, NetworkState, Place, Server, ServerKind, ServerState};

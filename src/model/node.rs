@@ -125,6 +125,26 @@ impl std::str::FromStr for ChapMode {
     }
 }
 
+/// A secret in the one answer that hands it out. Its Debug shows nothing; it must never be stored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// When a secret was handed out, and to whom: it is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// When.
+    pub shown_at: Time,
+    /// To whom, by the name events use.
+    pub shown_to: String,
+}
+
 /// One-way CHAP: the target checks the initiator (RFC 7143 section 12.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chap {
@@ -134,6 +154,8 @@ pub struct Chap {
     pub secret: Sealed,
     /// Whether the script carries it.
     pub mode: ChapMode,
+    /// Whether it was handed out; a secret that the script carries can be read at any time.
+    pub shown: Option<Shown>,
 }
 
 /// What a node logs in to. Source: BMI provisioning-engine Target, Cinder iscsi_targets.

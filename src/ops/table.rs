@@ -146,4 +146,5 @@ ops! {
     Reconcile = host::Reconcile;
     Status = host::Status;
     Doctor = host::Doctor;
+    NodeChapSecret = node::secret::NodeChapSecret;
 }

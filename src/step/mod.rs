@@ -24,7 +24,7 @@ pub use seen::{Scope, Seen, SeenLun, SeenTarget, Session};
 pub use storage::{
     Backing, BackingKind, Clone, Export, Import, Imported, MakeStore, OpenStore, Remove, StorageStep, UnmakeStore,
 };
-pub use target::{Account, ClosePortal, DropTarget, Lun, MakeTarget, OpenPortal, SwapLun, TargetStep};
+pub use target::{Account, ClosePortal, DropTarget, Lun, MakeTarget, OpenPortal, SwapAccount, SwapLun, TargetStep};
 pub use worker::{StartWorker, StopWorker, WorkerKind, WorkerStep};
 
 /// One outside effect.

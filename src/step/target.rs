@@ -79,6 +79,23 @@ pub struct SwapLun {
     pub force: bool,
 }
 
+/// Gives a target's account another secret. Live sessions go on: a secret counts at login alone. Nobody logs in meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapAccount {
+    /// In which network's tgtd.
+    pub network: Id,
+    /// tgtd's number for the target.
+    pub tid: u32,
+    /// The target's name.
+    pub iqn: String,
+    /// The one initiator name let in: kept out while the account is away.
+    pub initiator: String,
+    /// The account as it shall be.
+    pub to: Account,
+    /// The account it has now: where the inverse goes back to.
+    pub from: Account,
+}
+
 /// Opens a tgtd's portal to its network, verifies it, and closes the loopback one it was filled behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPortal {
@@ -114,13 +131,14 @@ pub fn fill_address(slot: u16) -> Ipv4Addr {
 
 family! {
     /// Steps of the target drivers.
-    TargetStep in Target { MakeTarget, DropTarget, SwapLun, OpenPortal, ClosePortal } undo {
+    TargetStep in Target { MakeTarget, DropTarget, SwapLun, OpenPortal, ClosePortal, SwapAccount } undo {
         MakeTarget => |s| DropTarget {
             network: s.network, tid: s.tid, iqn: s.iqn.clone(), account: s.account.as_ref().map(|a| a.user.clone()), force: true,
         },
         SwapLun => |s| SwapLun {
             network: s.network, tid: s.tid, iqn: s.iqn.clone(), to: Lun { path: s.from.clone(), ..s.to.clone() }, from: s.to.path.clone(), force: s.force,
         },
+        SwapAccount => |s| SwapAccount { to: s.from.clone(), from: s.to.clone(), ..s.clone() },
         OpenPortal => |s| ClosePortal { network: s.network, address: s.address, port: s.port, slot: s.slot },
     }
 }
@@ -135,6 +153,7 @@ impl TargetStep {
             TargetStep::SwapLun(s) => s.network,
             TargetStep::OpenPortal(s) => s.network,
             TargetStep::ClosePortal(s) => s.network,
+            TargetStep::SwapAccount(s) => s.network,
         }
     }
 
@@ -147,6 +166,7 @@ impl TargetStep {
             TargetStep::SwapLun(s) => format!("put {} behind LUN {} of target {}", s.to.path, s.to.number, s.iqn),
             TargetStep::OpenPortal(s) => format!("open portal {}:{}", s.address, s.port),
             TargetStep::ClosePortal(s) => format!("close portal {}:{}", s.address, s.port),
+            TargetStep::SwapAccount(s) => format!("give account {} of target {} another secret", s.to.user, s.iqn),
         }
     }
 }

@@ -6,4 +6,5 @@ mod ends;
 mod faults;
 mod nodes;
 mod rig;
+mod secrets;
 mod things;

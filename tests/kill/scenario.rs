@@ -51,6 +51,7 @@ const NET2: &str = "network create net2 --interface eth2 --address 10.9.1.1/24 -
 const FAST: &str = "datastore create fast --path /srv/bmid-kill/fast";
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
 const WEB1_CHAP: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap";
+const WEB1_OUT: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap=out-of-band";
 const OTHER: &str = "image import $LAB/other.raw --name other --format raw";
 const TAG: &str = "tag create web1 base";
 const KEEP: &str = "node deprovision web1 --keep-volume";
@@ -122,6 +123,8 @@ pub const SCENARIOS: &[Scenario] = &[
     plain("node.rebase", "discarding the disk", &[WEB1, OTHER], &["node rebase web1 --image other --discard"]),
     plain("node.reprovision", "", &[WEB1], &["node reprovision web1"]),
     plain("node.snapshot", "", &[WEB1], &["node snapshot web1 silver"]),
+    plain("node.chap_secret", "", &[WEB1_OUT], &["node chap-secret web1 --rotate"]),
+    plain("node.chap_secret", "in the script", &[WEB1_CHAP], &["node chap-secret web1 --rotate"]),
     plain("tag.create", "", &[WEB1], &[TAG]),
     plain("tag.rename", "", &[WEB1, TAG], &["tag rename web1 base first"]),
     plain("tag.rm", "", &[WEB1, TAG], &["tag rm web1 base"]),

@@ -93,6 +93,51 @@ async fn workers_and_disks_outlive_the_engine() {
     drop(keep);
 }
 
+fn login_as(node: &serde_json::Value, account: &serde_json::Value) -> (bool, String) {
+    let text = |field: &str| account[field].as_str().unwrap_or_else(|| panic!("no {field} in {account}")).to_owned();
+    let credentials = format!("{}%{}@", text("chap_user"), text("chap_secret"));
+    let with = url(node).replacen("iscsi://", &format!("iscsi://{credentials}"), 1);
+    tries(&format!("iscsi-inq -i {} {with}", node["initiator"].as_str().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_that_was_handed_out_lets_the_machine_in_until_it_is_rotated() {
+    if !inside("whole::the_secret_that_was_handed_out_lets_the_machine_in_until_it_is_rotated") {
+        return;
+    }
+    let rig = Rig::real().await;
+    ground(&rig).await;
+    let line = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap=out-of-band";
+    let first = rig.run(line).await.one().clone();
+    assert!(!login(&first).0, "without the secret nobody gets in");
+    assert!(login_as(&first, &first).0, "{}", login_as(&first, &first).1);
+    let script = rig.run("node boot-script web1").await.one()["script"].as_str().unwrap().to_owned();
+    assert!(!script.contains(first["chap_secret"].as_str().unwrap()));
+
+    // A machine that runs meanwhile: it reads for as long as it is asked to, and must not fail.
+    let with = url(&first).replacen(
+        "iscsi://",
+        &format!("iscsi://{}%{}@", first["chap_user"].as_str().unwrap(), first["chap_secret"].as_str().unwrap()),
+        1,
+    );
+    let mut machine = std::process::Command::new("iscsi-perf")
+        .args(["-i", first["initiator"].as_str().unwrap(), "-b", "8", "-m", "4", "-t", "4", &with])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    rig.until("node show web1", |n| n["sessions"].as_array().is_some_and(|s| s.len() == 1)).await;
+    let second = rig.run("node chap-secret web1 --rotate").await.one().clone();
+    let sessions = rig.run("node show web1").await.one()["sessions"].as_array().unwrap().len();
+    assert_eq!(sessions, 1, "the running machine keeps its session");
+    assert!(machine.wait().unwrap().success(), "and its disk");
+    assert!(!login_as(&first, &first).0, "the old secret is worth nothing");
+    assert!(login_as(&first, &second).0, "{}", login_as(&first, &second).1);
+    assert!(!login(&first).0);
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
+    rig.run("node deprovision web1").await;
+    rig.run("network rm net1").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_wrote_is_rolled_back_to_a_tag() {
     if !inside("whole::what_a_node_wrote_is_rolled_back_to_a_tag") {

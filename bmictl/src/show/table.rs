@@ -15,13 +15,28 @@ pub(super) struct Table<'a> {
     names: Vec<String>,
     rows: Vec<Vec<String>>,
     widths: Vec<u16>,
+    /// Which columns have a value in some row.
+    valued: Vec<bool>,
     header_due: bool,
 }
 
 impl<'a> Table<'a> {
     pub(super) fn new(look: Look<'a>) -> Table<'a> {
         let header_due = look.header;
-        Table { look, names: Vec::new(), rows: Vec::new(), widths: Vec::new(), header_due }
+        Table { look, names: Vec::new(), rows: Vec::new(), widths: Vec::new(), valued: Vec::new(), header_due }
+    }
+
+    /// Takes out the usual columns in which no row has a value.
+    fn leave_out(&mut self) {
+        if self.look.only.is_some() || self.look.columns.is_empty() || self.rows.is_empty() {
+            return;
+        }
+        for at in (0..self.names.len()).rev() {
+            if !self.valued.get(at).copied().unwrap_or(true) {
+                self.names.remove(at);
+                self.rows.iter_mut().for_each(|row| drop(row.remove(at)));
+            }
+        }
     }
 
     fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
@@ -57,6 +72,10 @@ impl Sink for Table<'_> {
     fn item(&mut self, out: &mut dyn Write, item: Value) -> io::Result<()> {
         if self.names.is_empty() {
             self.names = self.look.names(Some(&item));
+            self.valued = vec![false; self.names.len()];
+        }
+        for (name, valued) in self.names.iter().zip(&mut self.valued) {
+            *valued |= !matches!(item.get(name), None | Some(Value::Null));
         }
         let shown = |name: &String| cell::short(name, item.get(name).unwrap_or(&Value::Null), self.look.bytes);
         self.rows.push(self.names.iter().map(shown).collect());
@@ -69,6 +88,9 @@ impl Sink for Table<'_> {
         }
         if self.names.is_empty() || self.look.live && self.rows.is_empty() {
             return Ok(());
+        }
+        if !self.look.live {
+            self.leave_out();
         }
         self.print(out)
     }
@@ -94,9 +116,10 @@ impl Sink for Pairs<'_> {
         let mut table = comfy_table::Table::new();
         table.load_style(NOTHING);
         let Value::Map(fields) = &item else { return writeln!(out, "{}", cell::short("", &item, self.look.bytes)) };
+        let all = self.look.only.is_some() || self.look.columns.is_empty();
         let usual =
-            |name: &str| self.look.only.is_some() || self.look.columns.is_empty() || self.look.columns.contains(&name);
-        for (name, value) in fields.iter().filter(|(name, _)| usual(name)) {
+            |name: &str, value: &Value| all || self.look.columns.contains(&name) && !matches!(value, Value::Null);
+        for (name, value) in fields.iter().filter(|(name, value)| usual(name, value)) {
             let lines = cell::long(name, value, self.look.bytes);
             table.add_row([clean(name), if lines.is_empty() { "-".to_owned() } else { lines.join("\n") }]);
         }

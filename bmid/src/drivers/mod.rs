@@ -193,6 +193,8 @@ pub struct DriverSet {
     pub news: Arc<dyn network::News>,
     /// The simulators' world, if they are simulators.
     pub(crate) world: Option<sim::World>,
+    /// Opens sealed secrets: for steps, and for the one answer that hands a secret out.
+    pub(crate) unseal: std::sync::Arc<dyn Unseal>,
 }
 
 impl DriverSet {

@@ -18,12 +18,13 @@ impl DriverSet {
         DriverSet {
             storage: Box::new(storage::file::FileStore::new(manager)),
             target: Box::new(target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal))),
-            boot: Box::new(boot::Dnsmasq::new(paths.clone(), unseal)),
+            boot: Box::new(boot::Dnsmasq::new(paths.clone(), Arc::clone(&unseal))),
             network: Box::new(network::Netlink::new()),
             worker: Box::new(workers.clone()),
             watch: Arc::new(workers),
             news: Arc::new(network::Netlink::listening()),
             world: None,
+            unseal,
         }
     }
 
@@ -34,12 +35,13 @@ impl DriverSet {
         Ok(DriverSet {
             storage: Box::new(storage::sim::SimStore::new(world)),
             target: Box::new(target::sim::SimTarget::new(at.clone())),
-            boot: Box::new(boot::sim::SimBoot::new(at.clone(), unseal)),
+            boot: Box::new(boot::sim::SimBoot::new(at.clone(), Arc::clone(&unseal))),
             network: Box::new(network::sim::SimNetwork::new(at.clone())),
             worker: Box::new(workers.clone()),
             watch: Arc::new(workers),
             news: Arc::new(network::sim::SimNetwork::new(at.clone())),
             world: Some(at),
+            unseal,
         })
     }
 }

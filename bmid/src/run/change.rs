@@ -55,7 +55,7 @@ impl Engine {
                 self.log_end(&intent, Ok(()));
                 self.claims.release(id);
                 self.hub.event(event);
-                send(&call, items).await;
+                send(&call, self.hand_out(&call, id, items, true).await?).await;
                 Ok(Ended { op_id: Some(id), changed, running: false })
             }
             Begun::Open(intent, parts) => {
@@ -63,7 +63,7 @@ impl Engine {
                 let live = Arc::new(Live::new(intent, call.request.clone(), std::mem::take(&mut call.files), standing));
                 self.hub.add(Arc::clone(&live));
                 self.tasks.spawn(drive::drive(Arc::clone(self), Arc::clone(&live), parts, facts));
-                self.wait(&live, &call, &cancel).await
+                self.wait(&live, &call, &cancel, true).await
             }
         }
     }
@@ -170,7 +170,7 @@ impl Engine {
     ) -> Result<Option<Ended>, Fault> {
         if let Some(live) = self.hub.get(id) {
             same(&live.intent.request, encoded, &live.intent.method, id)?;
-            return self.wait(&live, call, cancel).await.map(Some);
+            return self.wait(&live, call, cancel, false).await.map(Some);
         }
         let Some(answer) = self.store.answer(id)? else { return Ok(None) };
         same(&answer.request, encoded, &answer.method, id)?;
@@ -184,7 +184,7 @@ impl Engine {
             Outcome::Failed(fault) => return Err(fault.clone()),
             Outcome::Abandoned(left) => return Err(Fault::new(Kind::Cancelled, format!("it was given up: {left}"))),
         };
-        send(call, self.kept(call, &answer)?).await;
+        send(call, self.hand_out(call, id, self.kept(call, &answer)?, false).await?).await;
         Ok(Some(Ended { op_id: Some(id), changed, running: false }))
     }
 
@@ -210,8 +210,9 @@ impl Engine {
         }))
     }
 
-    /// Waits for a live operation as its envelope says, sending progress and then the answer.
-    pub(super) async fn wait(&self, live: &Arc<Live>, call: &Submission, cancel: &Cancel) -> Result<Ended, Fault> {
+    /// Waits for a live operation as its envelope says, sending progress and then the answer. `first`: it was begun by this
+    /// very call.
+    async fn wait(&self, live: &Arc<Live>, call: &Submission, cancel: &Cancel, first: bool) -> Result<Ended, Fault> {
         let id = live.intent.id;
         if call.envelope.no_wait {
             return Ok(Ended { op_id: Some(id), changed: true, running: true });
@@ -222,7 +223,7 @@ impl Engine {
         };
         match waited {
             Waited::End(end) => {
-                send(call, end.items.to_vec()).await;
+                send(call, self.hand_out(call, id, end.items.to_vec(), first).await?).await;
                 end.result.map(|changed| Ended { op_id: Some(id), changed, running: false })
             }
             Waited::Parked(fault) => Err(Fault { kind: if fault.kind == Kind::Timeout { Kind::Timeout } else { Kind::Unavailable }, ..fault }

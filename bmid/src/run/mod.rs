@@ -14,6 +14,7 @@ mod hub;
 mod journal;
 mod lanes;
 mod reconcile;
+mod secret;
 mod sight;
 mod start;
 mod watch;

@@ -7,13 +7,14 @@ pub mod migrate;
 pub mod provision;
 pub mod rebase;
 pub mod script;
+pub mod secret;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ChapMode, Fault, Id, Image, Mac, Node, NodeState, NodeType, Owner, Time, View, ViewExt};
+use crate::model::{ChapMode, Fault, Id, Image, Mac, Node, NodeState, NodeType, Owner, Secret, Time, View, ViewExt};
 use crate::ops::{Answering, Facts};
 use crate::rules::{Defaults, wanted::NodeRecords};
 use crate::step::Session;
@@ -54,6 +55,14 @@ pub struct NodeView {
     pub initiator: String,
     /// CHAP, and whether the script carries the secret.
     pub chap: Option<ChapMode>,
+    /// Account it logs in with.
+    pub chap_user: Option<String>,
+    /// The account's secret: in the one answer that hands it out, none elsewhere.
+    pub chap_secret: Option<Secret>,
+    /// When an out-of-band secret was handed out.
+    pub chap_shown_at: Option<Time>,
+    /// To whom.
+    pub chap_shown_to: Option<String>,
     /// Name of the image its disk was cloned from.
     pub image: Option<String>,
     /// Id of the boot volume.
@@ -94,7 +103,7 @@ pub fn view_of(view: &dyn View, node: Node, facts: &Facts, defaults: &Defaults) 
     };
     let tags = super::tag::of(view, records.node.id)?.into_iter().map(|t| t.name.to_string()).collect();
     let (sessions, sessions_unknown) = live::sessions(&records, facts);
-    let node = &records.node;
+    let (node, chap) = (&records.node, records.target.chap.as_ref());
     Ok(NodeView {
         id: node.id,
         name: node.name.to_string(),
@@ -111,7 +120,11 @@ pub fn view_of(view: &dyn View, node: Node, facts: &Facts, defaults: &Defaults) 
         iqn: records.target.iqn.clone(),
         lun: disk.attachment.lun,
         initiator: records.target.initiator.clone(),
-        chap: records.target.chap.as_ref().map(|c| c.mode),
+        chap: chap.map(|c| c.mode),
+        chap_user: chap.map(|c| c.user.clone()),
+        chap_secret: None,
+        chap_shown_at: chap.and_then(|c| c.shown.as_ref()).map(|s| s.shown_at),
+        chap_shown_to: chap.and_then(|c| c.shown.as_ref()).map(|s| s.shown_to.clone()),
         image,
         volume: disk.volume.id,
         size_bytes: disk.volume.size_bytes,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{NodeView, view_of};
 use crate::model::record::{mac_key, owned};
 use crate::model::{
-    Attachment, Change, Chap, ChapMode, Dhcp, Fault, Image, Index, Kind, Mac, Name, Network, NetworkState, Node,
-    NodeState, NodeType, Ref, Role, Server, Target, ViewExt, Volume, VolumeStatus,
+    Attachment, Change, ChapMode, Dhcp, Fault, Image, Index, Kind, Mac, Name, Network, NetworkState, Node, NodeState,
+    NodeType, Ref, Role, Server, Target, ViewExt, Volume, VolumeStatus,
 };
 use crate::ops::datastore;
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
@@ -101,7 +101,7 @@ pub struct NodeProvision {
     #[arg(long, value_name = "LABEL")]
     #[serde(default)]
     pub nic: Option<Name>,
-    /// Have the machine prove itself by CHAP; in-script puts the secret into its boot script, out-of-band nowhere
+    /// Have the machine prove itself by CHAP; in-script puts the secret into its boot script, out-of-band only into this answer
     #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "in-script")]
     #[serde(default)]
     pub chap: Option<ChapMode>,
@@ -304,7 +304,7 @@ impl NodeProvision {
             allocate::tid(view, id, || cx.number(), &taken.tids)?
         };
         taken.tids.push(tid);
-        let chap = self.chap.map(|mode| chap(cx, &node, mode));
+        let chap = self.chap.map(|mode| super::secret::fresh(cx, node.id, mode));
         let target = Target {
             id: cx.id(),
             node: node.id,
@@ -359,15 +359,6 @@ fn fresh_volume(cx: &mut Cx<'_>, image: &Image) -> Volume {
     }
 }
 
-/// An account with a fresh secret of 16 characters (RFC 7143 asks for at least 12).
-fn chap(cx: &mut Cx<'_>, node: &Node, mode: ChapMode) -> Chap {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0u8; 16];
-    (cx.dice)(&mut bytes);
-    let secret: String = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect();
-    Chap { user: format!("node-{}", node.id), secret: (cx.seal)(&secret), mode }
-}
-
 impl Op for NodeProvision {
     type Out = NodeView;
 
@@ -383,7 +374,7 @@ impl Op for NodeProvision {
         effect: Effect::Change,
         shape: Shape::One,
         right: Right::Member,
-        columns: &["name", "state", "mac", "address", "portal", "iqn"],
+        columns: &["name", "state", "mac", "address", "portal", "iqn", "chap_user", "chap_secret"],
         destroys: "",
     };
 

@@ -40,6 +40,7 @@ impl Op for NodeBootScript {
 
     fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
         let node = at.view.node(at.project(), &self.node)?;
+        super::secret::owners_alone(&node, at.project())?;
         Ok(vec![Look::Script(node.network, node.mac)])
     }
 

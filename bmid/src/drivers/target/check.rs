@@ -21,6 +21,9 @@ pub(super) fn check(step: &TargetStep) -> Result<(), DriverError> {
         TargetStep::MakeTarget(s) => make(s),
         TargetStep::SwapLun(s) => swap(s),
         TargetStep::DropTarget(s) => s.account.as_deref().and_then(|user| text("the account", user)),
+        TargetStep::SwapAccount(s) => {
+            text("the account", &s.to.user).or_else(|| text("the initiator's name", &s.initiator))
+        }
         TargetStep::OpenPortal(_) | TargetStep::ClosePortal(_) => None,
     };
     why.map_or(Ok(()), bad)

@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 
 use bmi::model::{Id, Kind, Sealed};
 use bmi::step::{
-    Account, DropTarget, Fact, Look, Lun, MakeTarget, OpenPortal, Scope, Seen, SeenLun, SeenTarget, Session, SwapLun,
-    TargetStep, Undoable,
+    Account, DropTarget, Fact, Look, Lun, MakeTarget, OpenPortal, Scope, Seen, SeenLun, SeenTarget, Session,
+    SwapAccount, SwapLun, TargetStep, Undoable,
 };
 
 use crate::drivers::{Driver, DriverError, StepCx, Unseal};
@@ -42,7 +42,9 @@ pub(super) const SECRET: &str = "Geheimnis-0815-x";
 
 /// Everything.
 pub(super) fn all(stage: &Stage<'_>) {
-    for part in [made_and_undone, swapped_and_back, under_a_session, strangers, half_made, portals, nonsense] {
+    for part in
+        [made_and_undone, swapped_and_back, another_secret, under_a_session, strangers, half_made, portals, nonsense]
+    {
         part(stage);
         part(stage);
         assert_eq!(stage.targets(), vec![], "a part leaves nothing");
@@ -154,6 +156,27 @@ fn swapped_and_back(stage: &Stage<'_>) {
     assert_eq!(stage.targets(), [as_seen(&MakeTarget { luns: vec![lun(&stage.b)], ..t.clone() })]);
     stage.twice(swap.undo());
     assert_eq!(stage.targets(), [as_seen(&t)]);
+    stage.twice(t.undo());
+}
+
+/// Whether a secret was so already nobody can see; applying it again and going back must leave a whole target.
+fn another_secret(stage: &Stage<'_>) {
+    let t = MakeTarget { account: Some(account()), ..stage.target(1, "secret") };
+    let to = Account { secret: Sealed(b"Geheimnis-4711-y".to_vec()), ..account() };
+    let swap = SwapAccount {
+        network: t.network,
+        tid: t.tid,
+        iqn: t.iqn.clone(),
+        initiator: INITIATOR.to_owned(),
+        to,
+        from: account(),
+    };
+    assert_eq!(stage.apply(swap.clone()).unwrap_err().kind, Kind::NotFound, "no target, no account");
+    stage.twice(t.clone());
+    for step in [swap.undo(), swap.clone().into(), swap.clone().into(), swap.undo(), swap.undo()] {
+        stage.apply(step).unwrap();
+        assert_eq!(stage.targets(), [as_seen(&t)]);
+    }
     stage.twice(t.undo());
 }
 

@@ -126,7 +126,7 @@ pub(super) fn target() -> Target {
         tid: 7,
         iqn: "iqn.2026-11.internal.bmi:node.x".to_owned(),
         initiator: "iqn.2026-11.internal.bmi:init.x".to_owned(),
-        chap: Some(Chap { user: "u".to_owned(), secret: Sealed(vec![1, 2, 3]), mode: ChapMode::InScript }),
+        chap: Some(Chap { user: "u".to_owned(), secret: Sealed(vec![1, 2, 3]), mode: ChapMode::InScript, shown: None }),
         created_at: Time(11),
     }
 }

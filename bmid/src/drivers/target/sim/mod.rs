@@ -4,8 +4,8 @@
 //! object `sessions/<iqn>` lists the initiators that are logged in. In a world with simulated workers a network's tgtd answers
 //! while its worker is there and the script does not make `tgtd.answer` hang; in one without, always.
 //!
-//! Points: `target.{make,drop,swap,open_portal,close_portal}.{before,after}`, and `target.{make,swap}.middle`, where a target
-//! lets nobody in yet and a LUN is away.
+//! Points: `target.{make,drop,swap,account,open_portal,close_portal}.{before,after}`, and `target.{make,swap,account}.middle`,
+//! where a target lets nobody in yet and a LUN or an account is away.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bmi::model::{Id, Kind};
 use bmi::step::{
     ClosePortal, DropTarget, Fact, Look, Lun, MakeTarget, OpenPortal, Scope, Seen, SeenLun, SeenTarget, Session,
-    SwapLun, TargetStep, WorkerKind,
+    SwapAccount, SwapLun, TargetStep, WorkerKind,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,24 @@ impl SimTarget {
         self.store(&target)
     }
 
+    /// Secrets are not played: as with tgtd, nobody can see whether one was so already.
+    fn account(&self, s: &SwapAccount, tried: String) -> Result<bool, DriverError> {
+        let found = self.targets(s.network)?.into_iter().find(|t| t.tid == s.tid && t.iqn == s.iqn);
+        let Some(mut target) = found else {
+            let why = format!("tgtd has no target {} of number {}", s.iqn, s.tid);
+            return Err(DriverError::new(Kind::NotFound, tried, why));
+        };
+        target.initiators.clear();
+        self.store(&target)?;
+        self.world.del(ACCOUNTS, &format!("{}:{}", s.network, s.from.user))?;
+        self.world.cut("target.account.middle")?;
+        self.world.put(ACCOUNTS, &format!("{}:{}", s.network, s.to.user), &s.to.user)?;
+        target.account = Some(s.to.user.clone());
+        target.initiators = vec![s.initiator.clone()];
+        self.store(&target)?;
+        Ok(true)
+    }
+
     fn open(&self, s: &OpenPortal) -> Result<bool, DriverError> {
         let portal = Portal { network: s.network, address: s.address, port: s.port };
         self.world.put(PORTALS, &portal_key(s.network, s.address, s.port), &portal)
@@ -229,6 +247,7 @@ impl Driver for SimTarget {
             TargetStep::MakeTarget(_) => "target.make",
             TargetStep::DropTarget(_) => "target.drop",
             TargetStep::SwapLun(_) => "target.swap",
+            TargetStep::SwapAccount(_) => "target.account",
             TargetStep::OpenPortal(_) => "target.open_portal",
             TargetStep::ClosePortal(_) => "target.close_portal",
         };
@@ -238,6 +257,7 @@ impl Driver for SimTarget {
                 TargetStep::MakeTarget(s) => self.make(s, tried),
                 TargetStep::DropTarget(s) => self.take(s, tried),
                 TargetStep::SwapLun(s) => self.swap(s, tried),
+                TargetStep::SwapAccount(s) => self.account(s, tried),
                 TargetStep::OpenPortal(s) => self.open(s),
                 TargetStep::ClosePortal(s) => self.close(s),
             }

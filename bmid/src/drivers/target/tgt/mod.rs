@@ -8,6 +8,7 @@
 //! offline, which refuses logins as a passing failure (initiators try again) and shows in the listing, so a step that was cut
 //! short is seen and completed.
 
+mod account;
 mod client;
 mod doctor;
 mod make;
@@ -65,6 +66,7 @@ impl Driver for Tgt {
             TargetStep::MakeTarget(s) => make::make(&at, s, &*self.unseal),
             TargetStep::DropTarget(s) => take::take(&at, s),
             TargetStep::SwapLun(s) => swap::swap(&at, s),
+            TargetStep::SwapAccount(s) => account::swap(&at, s, &*self.unseal),
             TargetStep::OpenPortal(s) => portal::open(&at, s),
             TargetStep::ClosePortal(s) => portal::close(&at, s),
         }?;
