@@ -55,7 +55,13 @@ async fn a_kept_volume_is_another_nodes_disk() {
     rig.ground().await;
     let node = rig.run(WEB1).await;
     let volume = node.one()["volume"].as_str().unwrap().to_owned();
-    rig.run("node deprovision web1 --keep-volume").await;
+    let gone = rig.run("node deprovision web1 --keep-volume").await;
+    assert_eq!(gone.one()["name"], "web1");
+    assert_eq!(
+        (gone.one()["kept_volume"].as_str(), gone.one()["kept_volume_id"].as_str()),
+        (Some("web1"), Some(&*volume))
+    );
+    assert_eq!(rig.run("volume ls").await.one()["name"], "web1");
     assert_eq!(rig.run(&format!("volume show {volume}")).await.one()["status"], "available");
     let other = rig.run(&format!("node provision web2 --volume {volume} --mac 52:54:00:00:00:02 --network net1")).await;
     assert_eq!(other.one()["volume"].as_str(), Some(volume.as_str()));
@@ -225,4 +231,31 @@ async fn check_says_what_would_change_and_changes_nothing() {
     assert!(rig.run("node ls").await.items.is_empty());
     rig.run(WEB1).await;
     assert!(!check(WEB1).await.unwrap().end.changed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_disks_have_names_that_no_other_volume_of_the_project_has() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(WEB1).await;
+    rig.run("node rebase web1 --image golden").await;
+    rig.run("node rebase web1 --image golden").await;
+    let names: Vec<_> = rig.run("volume ls").await.items.iter().map(|v| v["name"].clone()).collect();
+    assert_eq!(
+        serde_json::json!(names),
+        serde_json::json!([null, "web1", "web1-2"]),
+        "what a rebase keeps is told apart too"
+    );
+    let fault = rig.refuse("node deprovision web1 --keep-volume").await;
+    assert_eq!(fault.kind, Kind::Duplicate);
+    assert!(fault.to_string().contains("volume web1") && fault.fix.contains("--keep-volume=web1-3"), "{fault}");
+    let gone = rig.run("node deprovision web1 --keep-volume=before-move").await;
+    assert_eq!(gone.one()["kept_volume"], "before-move");
+    let other = "node provision web2 --volume before-move --mac 52:54:00:00:00:02 --network net1";
+    rig.run(other).await;
+    assert!(rig.refuse("volume rm before-move").await.why.contains("volume before-move is the disk of node web2"));
+    let gone = rig.run("node deprovision web2 --keep-volume").await;
+    assert_eq!(gone.one()["kept_volume"], "before-move", "a disk that has a name keeps it");
+    rig.run(other).await;
+    assert_eq!(rig.run("node deprovision web2").await.one()["kept_volume"], serde_json::Value::Null);
 }

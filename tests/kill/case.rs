@@ -273,7 +273,12 @@ impl Judged<'_> {
             return Ok(());
         }
         match (child::ask(&self.rig, child::op_id(self.template.scenario.repeat), line).await, &self.said) {
-            (Said::Done(now), Some(Said::Done(then))) if !then.is_empty() && now != *then && self.is_change() => {
+            (Said::Done(now), Some(Said::Done(_))) if now.iter().any(|i| i["chap_secret"].is_string()) => {
+                return Err(format!("repeated, it told a secret again: {now:?}"));
+            }
+            (Said::Done(now), Some(Said::Done(then)))
+                if !then.is_empty() && untold(&now) != untold(then) && self.is_change() =>
+            {
                 return Err(format!("repeated, it answered {now:?} and before {then:?}"));
             }
             (Said::Done(_), _) => {}
@@ -301,4 +306,13 @@ impl Judged<'_> {
             .iter()
             .any(|e| e.sheet.method() == self.template.scenario.op && e.sheet.effect == bmi::ops::Effect::Change)
     }
+}
+
+/// Answers without their secrets, which are told once, and without when and to whom.
+fn untold(items: &[serde_json::Value]) -> Vec<serde_json::Value> {
+    let mut items = items.to_vec();
+    for field in ["chap_secret", "chap_shown_at", "chap_shown_to"] {
+        items.iter_mut().filter_map(|i| i.get_mut(field)).for_each(|v| *v = serde_json::Value::Null);
+    }
+    items
 }

@@ -184,6 +184,10 @@ fn killed_again_while_recovering_at_every_kind_of_step_nothing_is_lost_or_left()
         }
         for Start { phase, act, then } in starts {
             for (kill, point) in kills(&then, 0).into_iter().zip(then) {
+                // A secret is handed out to whoever began, who is gone after a crash: recovery never comes there.
+                if point.starts_with("journal.secret.") {
+                    continue;
+                }
                 // Each kind of step once in each phase; the rest is left to chance.
                 if seen.insert((phase.clone(), point)) {
                     let reconcile = cases.len() % 2 == 1;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ImageView, fresh, name_free, view_of};
-use crate::model::{Bytes, Fault, Format, Image, ImageStatus, Kind, Name, Ref, ViewExt};
+use crate::model::{Bytes, Fault, Format, Image, ImageStatus, Kind, Name, Owner, Ref, ViewExt};
 use crate::ops::args::{Direction, Source};
 use crate::ops::datastore;
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
@@ -35,9 +35,10 @@ pub struct ImageImport {
 }
 
 impl ImageImport {
-    /// The same import repeated has the same staging name, so that it goes on where it stopped.
-    fn staging(&self, cx: &Cx<'_>) -> String {
-        format!("{}.{}", cx.project().as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-"), self.name)
+    /// The same import repeated has the same staging name, so that it goes on where it stopped; no other import has it: the
+    /// owner's length says where its name ends.
+    fn staging(&self, owner: &Owner) -> String {
+        format!("{}-{owner}.{}", owner.as_str().len(), self.name)
     }
 }
 
@@ -50,7 +51,7 @@ impl Op for ImageImport {
         about: "Take a file in as a golden image",
         examples: &[
             "image import debian-12.qcow2 --name debian-12",
-            "image import disk.raw --name golden --format raw --sha256 9f86d08…",
+            "image import disk.raw --name golden --format raw --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "image import - --name golden < disk.raw",
         ],
         effect: Effect::Change,
@@ -81,7 +82,7 @@ impl Op for ImageImport {
         name_free(cx.view, cx.project(), &self.name)?;
         let server = datastore::usable(cx.view, &self.datastore)?;
         datastore::must_have(&server, cx.facts, self.size)?;
-        let staging = self.staging(cx);
+        let staging = self.staging(cx.project());
         let image = fresh(cx.id(), cx.project().clone(), self.name.clone(), server.id, cx.now, cx.operation);
         let mut part = PartPlan::default();
         part.about("image", image.id, &image.name);
@@ -102,5 +103,29 @@ impl Op for ImageImport {
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<ImageView>, Fault> {
         at.subjects.iter().map(|s| view_of(at.view, &at.view.must::<Image>(s.id)?)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_imports_share_a_staging_name_only_if_owner_and_name_are_the_same() {
+        let staging = |owner: &str, name: &str| {
+            let import = ImageImport {
+                source: "-".parse().unwrap_or_else(|e: String| panic!("{e}")),
+                name: name.parse().unwrap_or_else(|e| panic!("{e}")),
+                format: None,
+                size: None,
+                sha256: None,
+                datastore: Ref::Own("default".parse().unwrap_or_else(|e| panic!("{e}"))),
+            };
+            import.staging(&owner.parse().unwrap_or_else(|e| panic!("{e}")))
+        };
+        let pairs = [("a.b", "c"), ("a", "b.c"), ("a-b", "c"), ("a_b", "c"), ("1-a", "b"), ("a", "c"), ("11-a", "b.c")];
+        let names: std::collections::BTreeSet<_> = pairs.iter().map(|(owner, name)| staging(owner, name)).collect();
+        assert_eq!(names.len(), pairs.len(), "{names:?}");
+        assert_eq!(staging("a.b", "c"), staging("a.b", "c"));
     }
 }

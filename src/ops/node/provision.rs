@@ -368,7 +368,7 @@ impl Op for NodeProvision {
         about: "Give a machine a disk cloned from an image, and let it boot",
         examples: &[
             "node provision web1 --image debian-12 --mac 52:54:00:12:34:56 --network rack1",
-            "node provision web1 --volume 0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b --mac 52:54:00:12:34:56 --network rack1 --chap",
+            "node provision web1 --volume web1 --mac 52:54:00:12:34:56 --network rack1 --chap",
             "node provision --image debian-12 --network rack1 --file machines.csv --all-or-nothing",
         ],
         effect: Effect::Change,

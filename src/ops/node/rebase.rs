@@ -68,7 +68,7 @@ pub fn swap_part(cx: &Cx<'_>, records: &NodeRecords, swap: &Swap) -> Result<Part
     if let Some(id) = swap.keep_as {
         part.changes.push(id);
         part.script.first(clone(old_backing, Backing::volume(id, 0)));
-        let kept = kept(cx, records, disk, id);
+        let kept = kept(cx, records, disk, id)?;
         part.row(Volume { status: VolumeStatus::Creating, operation: Some(cx.operation), ..kept.clone() }, kept);
     }
     part.script.first(clone(swap.from, Backing::volume(new.id, new.generation)));
@@ -90,17 +90,18 @@ pub fn swap_part(cx: &Cx<'_>, records: &NodeRecords, swap: &Swap) -> Result<Part
     Ok(part)
 }
 
-fn kept(cx: &Cx<'_>, records: &NodeRecords, disk: &Disk, id: Id) -> Volume {
-    Volume {
+fn kept(cx: &Cx<'_>, records: &NodeRecords, disk: &Disk, id: Id) -> Result<Volume, Fault> {
+    let name = crate::ops::volume::free_name(cx.view, &disk.volume.owner, &records.node.name)?;
+    Ok(Volume {
         id,
-        name: Some(records.node.name.clone()),
+        name: Some(name),
         generation: 0,
         role: Role::Previous,
         status: VolumeStatus::Available,
         created_at: cx.now,
         operation: None,
         ..disk.volume.clone()
-    }
+    })
 }
 
 /// The facts a swap needs: sessions, and the datastore of the disk.

@@ -27,7 +27,7 @@ impl Op for VolumeLs {
         effect: Effect::Read,
         shape: Shape::Many,
         right: Right::Member,
-        columns: &["id", "name", "status", "role", "node", "image", "size_bytes", "datastore"],
+        columns: &["name", "id", "status", "role", "node", "image", "size_bytes", "datastore"],
         destroys: "",
     };
 
@@ -54,7 +54,7 @@ impl Op for VolumeShow {
         noun: "volume",
         verb: "show",
         about: "Show a volume",
-        examples: &["volume show 0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b"],
+        examples: &["volume show web1", "volume show 0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b"],
         effect: Effect::Read,
         shape: Shape::One,
         right: Right::Member,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::record::under;
 use crate::model::{
-    Attachment, Bytes, Fault, Id, Image, Index, Kind, Node, Owner, Ref, Role, Server, Time, View, ViewExt, Volume,
-    VolumeStatus,
+    Attachment, Bytes, Fault, Id, Image, Index, Kind, Name, Node, Owner, Ref, Role, Server, Time, View, ViewExt,
+    Volume, VolumeStatus,
 };
 
 /// A volume as it is shown.
@@ -56,8 +56,7 @@ pub fn find(view: &dyn View, acting: &Owner, r: &Ref) -> Result<Volume, Fault> {
         Ref::Own(name) => (acting, name),
         Ref::Of(owner, name) => (owner, name),
     };
-    let mut fits = view.live::<Volume>()?;
-    fits.retain(|v| &v.owner == owner && v.name.as_ref() == Some(name));
+    let mut fits = of_name(view, owner, name)?;
     match fits.len() {
         0 => Err(Fault::not_found("volume", r)),
         1 => Ok(fits.remove(0)),
@@ -67,6 +66,31 @@ pub fn find(view: &dyn View, acting: &Owner, r: &Ref) -> Result<Volume, Fault> {
                 .fix("use the id"))
         }
     }
+}
+
+/// What people call a volume: its name, else its id.
+#[must_use]
+pub fn called(volume: &Volume) -> String {
+    volume.name.as_ref().map_or_else(|| volume.id.to_string(), ToString::to_string)
+}
+
+/// A project's live volumes of that name.
+pub fn of_name(view: &dyn View, owner: &Owner, name: &Name) -> Result<Vec<Volume>, Fault> {
+    let mut fits = view.live::<Volume>()?;
+    fits.retain(|v| &v.owner == owner && v.name.as_ref() == Some(name));
+    Ok(fits)
+}
+
+/// `name` if no live volume of the project has it, else the first free one of `name-2`, `name-3`, and so on.
+pub fn free_name(view: &dyn View, owner: &Owner, name: &Name) -> Result<Name, Fault> {
+    let taken = view.live::<Volume>()?;
+    let free = |name: &Name| !taken.iter().any(|v| &v.owner == owner && v.name.as_ref() == Some(name));
+    let base: String = name.as_str().chars().take(56).collect();
+    let numbered = (2..=taken.len() + 2).filter_map(|n| format!("{base}-{n}").parse::<Name>().ok());
+    std::iter::once(name.clone())
+        .chain(numbered)
+        .find(free)
+        .ok_or_else(|| Fault::internal(format!("no name like {name} is free for a volume")))
 }
 
 /// The volume's attachment, if it is a node's disk.
@@ -79,12 +103,12 @@ pub fn free(view: &dyn View, acting: &Owner, r: &Ref) -> Result<Volume, Fault> {
     let volume = find(view, acting, r)?;
     if let Some(a) = attachment(view, volume.id)? {
         let node = view.must::<Node>(a.node)?;
-        return Err(Fault::conflict(format!("volume {} is the disk of node {}", volume.id, node.name))
+        return Err(Fault::conflict(format!("volume {} is the disk of node {}", called(&volume), node.name))
             .fix(format!("`bmictl node deprovision {} --keep-volume` frees it", node.name)));
     }
     if volume.status != VolumeStatus::Available {
-        return Err(Fault::conflict(format!("volume {} cannot be used as it is", volume.id))
-            .fix(format!("`bmictl volume show {}` tells its status", volume.id)));
+        return Err(Fault::conflict(format!("volume {} cannot be used as it is", called(&volume)))
+            .fix(format!("`bmictl volume show {}` tells its status", called(&volume))));
     }
     Ok(volume)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{attachment, find};
+use super::{attachment, called, find};
 use crate::model::record::under;
 use crate::model::{Fault, Index, Node, Ref, ViewExt, Volume, VolumeStatus};
 use crate::ops::{Answering, Cx, Effect, Gone, Op, PartPlan, Plan, Right, Shape, Sheet};
@@ -24,7 +24,7 @@ impl Op for VolumeRm {
         noun: "volume",
         verb: "rm",
         about: "Remove a volume that is no node's disk",
-        examples: &["volume rm 0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b --yes"],
+        examples: &["volume rm web1 --yes", "volume rm 0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b --yes"],
         effect: Effect::Change,
         shape: Shape::One,
         right: Right::Member,
@@ -36,19 +36,17 @@ impl Op for VolumeRm {
         let volume = find(cx.view, cx.project(), &self.volume)?;
         if let Some(a) = attachment(cx.view, volume.id)? {
             let node = cx.view.must::<Node>(a.node)?;
-            return Err(Fault::conflict(format!("volume {} is the disk of node {}", volume.id, node.name))
+            return Err(Fault::conflict(format!("volume {} is the disk of node {}", called(&volume), node.name))
                 .fix(format!("`bmictl node deprovision {}` removes both", node.name)));
         }
         let tags = cx.view.ids(Index::SnapshotsOfVolume, &under(volume.id, &[]))?.len();
         if tags > 0 {
-            return Err(Fault::conflict(format!("volume {} has {tags} snapshots", volume.id)).fix("remove them first"));
+            return Err(
+                Fault::conflict(format!("volume {} has {tags} snapshots", called(&volume))).fix("remove them first")
+            );
         }
         let mut part = PartPlan::default();
-        part.about(
-            "volume",
-            volume.id,
-            volume.name.as_ref().map_or_else(|| volume.id.to_string(), ToString::to_string),
-        );
+        part.about("volume", volume.id, called(&volume));
         part.uses.push(volume.datastore);
         part.script.then(Remove {
             datastore: volume.datastore,
