@@ -48,38 +48,83 @@ pub(crate) fn run(globals: &Globals, words: &Words, call: cli::Call) -> Result<u
             .fix(r#"write them like '{"node": "web1"}'"#)
             .into());
     }
-    let many = many(&method, &params);
+    let mut asked = Asked { method: method.clone(), params, op_id: globals.op_id, files: Files::default() };
+    let many = asked.ready(globals)?;
     let mut link = Link::open(&globals.socket)?;
-    let answer = one(&mut link, globals, 1, &method, params, globals.op_id)?;
+    let answer = one(&mut link, globals, 1, &mut asked)?;
     if let Some(error) = answer.error {
         return Err(Stop::Quiet(failed(words, &method, &error)));
     }
-    print(globals, answer.items, many)?;
+    asked.files.commit()?;
+    if !asked.files.to_stdout {
+        print(globals, answer.items, many)?;
+    }
     Ok(0)
+}
+
+/// A raw call.
+pub(crate) struct Asked {
+    /// The operation.
+    pub(crate) method: String,
+    /// A JSON object.
+    pub(crate) params: String,
+    /// The client's operation id.
+    pub(crate) op_id: Option<Id>,
+    /// The files that go with it.
+    pub(crate) files: Files,
+}
+
+impl Asked {
+    /// Opens the files it names and puts the project in; whether the answer is an array, if that is known. What this release
+    /// does not know goes as it is: the daemon says what is wrong with it.
+    pub(crate) fn ready(&mut self, globals: &Globals) -> Result<Option<bool>, Fault> {
+        let Ok(Value::Map(mut members)) = serde_json::from_str(&self.params) else { return Ok(None) };
+        let mut context = members.iter().position(|(k, _)| k == "context").map(|at| members.remove(at).1);
+        if let Some(project) = &globals.project {
+            if context.is_some() {
+                return Err(Fault::invalid("both --project (or BMI_PROJECT) and `context` name a project")
+                    .trying(format!("call {}", self.method))
+                    .fix("leave one of them out"));
+            }
+            context = Some(Value::Map(vec![
+                ("owner".to_owned(), Value::of(project)?),
+                ("is_admin".to_owned(), Value::Bool(true)),
+            ]));
+        }
+        let mut many = None;
+        let text = |value: &Value| serde_json::to_string(value).map_err(|e| Fault::internal(e.to_string()));
+        let json = text(&Value::Map(members.clone()))?;
+        let mut as_it_is = globals.project.is_none();
+        if let Some(Ok(request)) = Request::from_call(&self.method, &mut serde_json::Deserializer::from_str(&json)) {
+            many = Some(request.many());
+            let mut resolved = request.clone();
+            resolved.resolve(&mut self.files)?;
+            if resolved != request
+                && let Value::Map(variant) = Value::of(&resolved)?
+                && let Some((_, Value::Map(fields))) = variant.into_iter().next()
+            {
+                members = fields;
+                as_it_is = false;
+            }
+        }
+        members.extend(context.map(|c| ("context".to_owned(), c)));
+        if !as_it_is {
+            self.params = text(&Value::Map(members))?;
+        }
+        Ok(many)
+    }
 }
 
 /// Options that only an envelope could carry.
 fn unfit(globals: &Globals) -> Option<&'static str> {
-    [
-        (globals.check, "--check"),
-        (globals.no_wait && !globals.wait, "--no-wait"),
-        (globals.project.is_some(), "--project (BMI_PROJECT)"),
-    ]
-    .into_iter()
-    .find_map(|(given, name)| given.then_some(name))
+    [(globals.check, "--check"), (globals.no_wait && !globals.wait, "--no-wait")]
+        .into_iter()
+        .find_map(|(given, name)| given.then_some(name))
 }
 
 fn from_stdin() -> Result<String, Fault> {
     let lines = Files::default().lines("-")?;
     Ok(lines.join("\n"))
-}
-
-/// Whether the answer is an array: the operation says so. Of one this release does not know, the answer itself tells.
-pub(crate) fn many(method: &str, params: &str) -> Option<bool> {
-    match Request::from_call(method, &mut serde_json::Deserializer::from_str(params)) {
-        Some(Ok(request)) => Some(request.many()),
-        Some(Err(_)) | None => None,
-    }
 }
 
 /// Whether this release has an operation of that name.
@@ -97,17 +142,13 @@ pub(crate) fn whole(mut items: Vec<Value>, many: Option<bool>) -> Value {
 }
 
 /// Sends one call and waits for its end.
-pub(crate) fn one(
-    link: &mut Link,
-    globals: &Globals,
-    id: u64,
-    method: &str,
-    params: String,
-    op_id: Option<Id>,
-) -> Result<Answer, Fault> {
+pub(crate) fn one(link: &mut Link, globals: &Globals, id: u64, asked: &mut Asked) -> Result<Answer, Fault> {
+    let (method, params, op_id) = (asked.method.clone(), std::mem::take(&mut asked.params), asked.op_id);
     let doing = || format!("call {method}");
-    let frame = ClientFrame::Call(protocol::Call { id, method: method.to_owned(), params, op_id });
-    link.send(&frame, &[]).map_err(|f| f.trying(doing()))?;
+    let frame = ClientFrame::Call(protocol::Call { id, method: method.clone(), params, op_id });
+    link.send(&frame, &asked.files.descriptors).map_err(|f| f.trying(doing()))?;
+    // The daemon has them now; a pipe ends for its writer only when nobody holds it open any more.
+    asked.files.descriptors.clear();
     let until = globals.timeout.map(|t: Duration| Instant::now() + t);
     let mut items = Vec::new();
     let read = |text: &str| {

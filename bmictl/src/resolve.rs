@@ -32,6 +32,7 @@ pub(crate) struct Files {
     /// Some output goes to standard output, where nothing else may then be written.
     pub(crate) to_stdout: bool,
     stdin_taken: bool,
+    stdout_taken: bool,
 }
 
 /// A file that is being written.
@@ -42,6 +43,13 @@ struct Output {
 }
 
 impl Files {
+    /// Where standard input and output are in use for something else.
+    pub(crate) fn without_standard() -> Files {
+        let mut files = Files::default();
+        (files.stdin_taken, files.stdout_taken) = (true, true);
+        files
+    }
+
     /// Whether the answer goes into a file or pipe of the caller.
     pub(crate) fn writes(&self) -> bool {
         self.to_stdout || !self.outputs.is_empty()
@@ -74,7 +82,9 @@ impl Files {
 
     fn stdin(&mut self) -> Result<io::Stdin, Fault> {
         if self.stdin_taken {
-            return Err(Fault::invalid("- stands twice, and standard input can be read once").fix("name a file"));
+            return Err(
+                Fault::invalid("- is standard input, which is read by something else already").fix("name a file")
+            );
         }
         let stdin = io::stdin();
         if stdin.is_terminal() {
@@ -99,6 +109,9 @@ impl Files {
 
     fn output(&mut self, source: &mut Source) -> Result<(), Fault> {
         if source.name == "-" {
+            if self.stdout_taken {
+                return Err(Fault::invalid("- is standard output, which carries answers here").fix("name a file"));
+            }
             let stdout = io::stdout();
             if stdout.is_terminal() {
                 return Err(Fault::invalid("standard output is a terminal")

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::call::{self, Answer};
 use crate::cli::Globals;
 use crate::link::Link;
+use crate::resolve::Files;
 use crate::stop::Stop;
 use crate::value::Value;
 use crate::words::{ErrorObject, Words};
@@ -117,9 +118,19 @@ fn answer(link: &mut Link, globals: &Globals, number: u64, line: &[u8]) -> Resul
         Ok(asked) => asked,
         Err(refused) => return Ok(Some(*refused)),
     };
-    let many = call::many(&asked.method, &asked.params);
-    let method = asked.method;
-    let answer = match call::one(link, globals, number, &method, asked.params, asked.op_id) {
+    let method = asked.method.clone();
+    // Requests come on standard input and answers leave on standard output, so neither can be a file here.
+    let files = Files::without_standard();
+    let mut call = call::Asked { method: asked.method, params: asked.params, op_id: asked.op_id, files };
+    let (answer, many) = match call.ready(globals) {
+        Ok(many) => (call::one(link, globals, number, &mut call), many),
+        Err(fault) => (Ok(Answer { items: Vec::new(), error: Some(Value::of(&ErrorObject::of(&fault))?) }), None),
+    };
+    let answer = match answer {
+        Ok(answer) if answer.error.is_none() => match call.files.commit() {
+            Ok(()) => answer,
+            Err(fault) => Answer { items: Vec::new(), error: Some(Value::of(&ErrorObject::of(&fault))?) },
+        },
         Ok(answer) => answer,
         // The connection is as it was: only this request does not fit.
         Err(fault) if fault.kind == Kind::Limit => {

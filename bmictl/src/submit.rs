@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use bmi::model::{Fault, Id, Kind};
 use bmi::ops::table::Entry;
 use bmi::ops::{Bare, Effect, Request, Shape, Sheet};
 use bmi::protocol::{ClientFrame, Ended, Envelope, ServerFrame, Submit};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use crate::ask;
@@ -56,7 +58,11 @@ pub(crate) fn run(globals: &Globals, words: &Words, mut request: Request, entry:
     files.descriptors.clear();
     let show = show(globals, sheet, many, files.to_stdout);
     let mut wait = Waiting { globals, words, sheet, link, bell, op_id, until: until(globals) };
-    let ended = wait.answer(show, &mut progress)?;
+    let ended = match wait.answer(show, &mut progress) {
+        // What took the file on standard output has seen enough (`| head`): no failure.
+        Err(Stop::Fault(_)) if files.to_stdout && reader_gone() => return Err(Stop::Quiet(0)),
+        other => other?,
+    };
     if !globals.check {
         files.commit()?;
     }
@@ -65,6 +71,14 @@ pub(crate) fn run(globals: &Globals, words: &Words, mut request: Request, entry:
         begun(globals, ended.op_id.or(op_id))?;
     }
     Ok(if globals.check && ended.changed { WOULD_CHANGE } else { 0 })
+}
+
+/// Whether standard output is a pipe that nobody reads any more.
+fn reader_gone() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+        && fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLERR))
 }
 
 /// What was tried, where the daemon leaves it open.

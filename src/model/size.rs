@@ -42,14 +42,21 @@ impl FromStr for Bytes {
     }
 }
 
+/// What sizes are shown in.
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self.0 {
-            n if n < 1 << 10 => format!("{n} B"),
-            n if n < 1 << 20 => format!("{:.1} KiB", n as f64 / (1u64 << 10) as f64),
-            n if n < 1 << 30 => format!("{:.1} MiB", n as f64 / (1u64 << 20) as f64),
-            n if n < 1 << 40 => format!("{:.1} GiB", n as f64 / (1u64 << 30) as f64),
-            n => format!("{:.1} TiB", n as f64 / (1u64 << 40) as f64),
+        // The unit is chosen after rounding: what rounds up to 1024 of one is 1.0 of the next.
+        let mut unit = 0;
+        let mut tenths = u128::from(self.0) * 10;
+        while unit + 1 < UNITS.len() && tenths >= 10_240 {
+            unit += 1;
+            tenths = (u128::from(self.0) * 10 + (1 << (10 * unit - 1))) >> (10 * unit);
+        }
+        let text = match unit {
+            0 => format!("{} B", self.0),
+            _ => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]),
         };
         f.pad(&text)
     }
@@ -68,5 +75,15 @@ mod tests {
             assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
         assert_eq!(Bytes((1 << 30) + 1).gib(), 2);
+    }
+
+    #[test]
+    fn sizes_are_shown_in_one_way_whatever_they_round_to() {
+        let shown = |n: u64| Bytes(n).to_string();
+        assert_eq!(shown(1023), "1023 B");
+        assert_eq!(shown(1536), "1.5 KiB");
+        assert_eq!(shown((1 << 40) - 1), "1.0 TiB", "never 1024.0 GiB");
+        assert_eq!((shown(1 << 40), shown((1 << 20) - 1)), ("1.0 TiB".to_owned(), "1.0 MiB".to_owned()));
+        assert_eq!(shown(u64::MAX), "16777216.0 TiB");
     }
 }

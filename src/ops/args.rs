@@ -1,8 +1,11 @@
 //! Field types that only the client can resolve, before a request is sent.
 
+use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::Fault;
 
@@ -16,12 +19,53 @@ pub enum Direction {
 }
 
 /// A file the client opens with the caller's own rights and passes as a descriptor; `-` is standard input or output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// In JSON it may be written as its path alone, which a client resolves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Source {
     /// As typed: for messages only, the daemon never opens it.
     pub name: String,
     /// Which of the request's descriptors it is; none until the client has opened it.
     pub descriptor: Option<u8>,
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Source, D::Error> {
+        if d.is_human_readable() {
+            return d.deserialize_any(Json);
+        }
+        Whole::deserialize(d).map(Source::from)
+    }
+}
+
+/// A source as it crosses the wire.
+#[derive(Deserialize)]
+#[serde(rename = "Source", deny_unknown_fields)]
+struct Whole {
+    name: String,
+    descriptor: Option<u8>,
+}
+
+impl From<Whole> for Source {
+    fn from(w: Whole) -> Source {
+        Source { name: w.name, descriptor: w.descriptor }
+    }
+}
+
+struct Json;
+
+impl<'de> Visitor<'de> for Json {
+    type Value = Source;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a file's path, or {\"name\", \"descriptor\"}")
+    }
+    fn visit_str<E: Error>(self, path: &str) -> Result<Source, E> {
+        path.parse().map_err(E::custom)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Source, A::Error> {
+        Whole::deserialize(MapAccessDeserializer::new(map)).map(Source::from)
+    }
 }
 
 impl FromStr for Source {

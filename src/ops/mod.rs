@@ -4,6 +4,7 @@
 //! daemon's dispatch, bmictl's commands, help, completion and man pages, the rights matrix and the kill test.
 
 pub mod args;
+mod doing;
 pub mod fields;
 pub mod op;
 pub mod plan;

@@ -8,6 +8,7 @@ mod imports;
 mod load;
 mod manager;
 mod people;
+mod raw;
 mod secrets;
 mod start;
 #[path = "../support/mod.rs"]

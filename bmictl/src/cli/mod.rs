@@ -54,6 +54,7 @@ pub struct Call {
 
 const CALL_EXAMPLES: &[&str] = &[
     r#"call node.show '{"node": "web1"}'"#,
+    r#"call image.import '{"source": "debian-12.qcow2", "name": "debian-12"}'"#,
     "call node.provision - < request.json",
     r#"call --stream <<< '{"jsonrpc": "2.0", "id": 1, "method": "status"}'"#,
 ];

@@ -174,9 +174,12 @@ impl Session {
             ClientFrame::Hello(_) => Err(Fault::new(Kind::Protocol, "a second hello").into()),
             ClientFrame::Call(Call { id, method, params, op_id }) => {
                 let envelope = Envelope { op_id, ..Envelope::default() };
-                self.submit(Form::Raw, id, envelope, raw::request(&method, &params), passed).await
+                self.submit(Form::Raw, id, envelope, raw::request(&method, &params, &self.caller), passed).await
             }
-            ClientFrame::Submit(s) => self.submit(Form::Typed, s.id, s.envelope, Ok(s.request), passed).await,
+            ClientFrame::Submit(s) => {
+                let asked = Ok((s.request, self.caller.clone()));
+                self.submit(Form::Typed, s.id, s.envelope, asked, passed).await
+            }
             ClientFrame::Cancel(id) => {
                 // An unknown number is no mistake: the request may just have ended.
                 if let Some(open) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
@@ -192,7 +195,7 @@ impl Session {
         form: Form,
         id: u64,
         envelope: Envelope,
-        request: Result<Request, Fault>,
+        asked: Result<(Request, Caller), Fault>,
         passed: Passed,
     ) -> Result<(), Over> {
         if id == NO_REQUEST || self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
@@ -201,8 +204,8 @@ impl Session {
                 .fix("number the requests of a connection from 1 on");
             return Err(fault.into());
         }
-        let accepted = request.and_then(|request| Ok((request, accept(passed)?)));
-        let (request, files) = match accepted {
+        let accepted = asked.and_then(|asked| Ok((asked, accept(passed)?)));
+        let ((request, caller), files) = match accepted {
             Ok(accepted) => accepted,
             Err(fault) => return self.send(&answer::end(form, id, Err(fault))).await,
         };
@@ -211,7 +214,7 @@ impl Session {
         let descriptors = files.len();
         self.lent.fetch_add(descriptors, Ordering::SeqCst);
         let cancel_on_close = envelope.cancel_on_close;
-        let submission = Submission { caller: self.caller.clone(), envelope, request, files, out };
+        let submission = Submission { caller, envelope, request, files, out };
         let switch = self.door.service.submit(submission);
         let open = Open { switch, cancel_on_close, descriptors };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, open);

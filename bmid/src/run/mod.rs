@@ -13,6 +13,7 @@ mod ffi;
 mod hub;
 mod journal;
 mod lanes;
+mod names;
 mod reconcile;
 mod secret;
 mod sight;
@@ -80,7 +81,7 @@ impl Engine {
         let (engine, switch) = (Arc::clone(self), cancel.clone());
         tokio::spawn(async move {
             let out = call.out.clone();
-            let command = call.request.sheet().command();
+            let command = call.request.doing();
             let end = engine.serve(call, switch).await.map_err(|f| f.trying(command));
             // The reader may have gone; what was done is done.
             let _ = out.send(Out::End(end)).await;

@@ -22,16 +22,28 @@ pub struct ImageImport {
     pub name: Name,
     /// Format of the file; raw streams straight to its place, everything else is staged and probed first
     #[arg(long)]
+    #[serde(default)]
     pub format: Option<Format>,
     /// Refuse it unless it has this many bytes
     #[arg(long)]
+    #[serde(default)]
     pub size: Option<Bytes>,
     /// Refuse it unless its SHA-256 is this (64 hex digits)
     #[arg(long, value_name = "HEX")]
+    #[serde(default)]
     pub sha256: Option<String>,
     /// Where to keep it
     #[arg(long, default_value = "default")]
+    #[serde(default = "first")]
     pub datastore: Ref,
+}
+
+/// The datastore that exists from the start.
+fn first() -> Ref {
+    // The text stands here, and is a name.
+    #[allow(clippy::expect_used, reason = "the text stands here, and is a name")]
+    let name = "default".parse().expect("a name");
+    Ref::Own(name)
 }
 
 impl ImageImport {

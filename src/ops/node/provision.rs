@@ -380,10 +380,16 @@ impl Op for NodeProvision {
 
     fn resolve(&mut self, client: &mut dyn Resolve) -> Result<(), Fault> {
         if let Some(file) = &self.file {
-            for line in client.lines(file)? {
+            let shown = if file == "-" { "standard input" } else { file.as_str() };
+            for (number, line) in (1..).zip(client.lines(file)?) {
                 let line = line.trim();
                 if !line.is_empty() && !line.starts_with('#') {
-                    self.nodes.push(line.parse().map_err(Fault::invalid)?);
+                    let bad = |why: String| {
+                        Fault::invalid(why)
+                            .trying(format!("read line {number} of {shown}"))
+                            .fix("write a machine a line: NAME,MAC[,NIC]; nothing was begun")
+                    };
+                    self.nodes.push(line.parse().map_err(bad)?);
                 }
             }
         }

@@ -1,0 +1,74 @@
+//! Drivers know ids alone; people know names. A failed step's words get the names of what they speak of, the id behind them.
+//!
+//! Must never fail: words without names are better than none. Ids inside paths stay as they are.
+
+use bmi::model::record::under;
+use bmi::model::{Attachment, Fault, Id, Image, Index, Network, Node, Server, Snapshot, View, ViewExt, Volume};
+
+use super::Engine;
+
+impl Engine {
+    /// The same fault, with names.
+    pub(super) fn named(&self, fault: Fault) -> Fault {
+        let told = self.store.read(|view| {
+            let name = |text: &str| with_names(text, &|id| name_of(view, id));
+            Ok(Fault { tried: name(&fault.tried), why: name(&fault.why), fix: fault.fix.clone(), ..fault.clone() })
+        });
+        told.unwrap_or(fault)
+    }
+}
+
+/// What people call the object of that id.
+fn name_of(view: &dyn View, id: Id) -> Option<String> {
+    let image = || Some(view.get::<Image>(id).ok()??.name.to_string());
+    let tag = || Some(view.get::<Snapshot>(id).ok()??.name.to_string());
+    let node = || Some(view.get::<Node>(id).ok()??.name.to_string());
+    let network = || Some(view.get::<Network>(id).ok()??.name.to_string());
+    let server = || Some(view.get::<Server>(id).ok()??.name.to_string());
+    let volume = || {
+        let volume = view.get::<Volume>(id).ok()??;
+        let of: Option<Attachment> = view.by_key(Index::AttachmentOfVolume, &under(id, &[])).ok()?;
+        let node = || Some(view.get::<Node>(of?.node).ok()??.name.to_string());
+        volume.name.map(|n| n.to_string()).or_else(node)
+    };
+    image().or_else(volume).or_else(tag).or_else(node).or_else(network).or_else(server)
+}
+
+/// The text with `NAME (ID)` for each id that stands alone and has a name.
+fn with_names(text: &str, name: &dyn Fn(Id) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (i, word) in text.split(' ').enumerate() {
+        if i > 0 {
+            out.push(' ');
+        }
+        let bare = word.trim_end_matches([',', ';', ':', '.']);
+        // A volume's backing is ID.GENERATION.
+        let id = bare
+            .split_once('.')
+            .map_or(bare, |(id, generation)| if generation.bytes().all(|b| b.is_ascii_digit()) { id } else { bare });
+        match id.parse::<Id>().ok().and_then(name) {
+            Some(name) => out.push_str(&format!("{name} ({bare}){}", &word[bare.len()..])),
+            None => out.push_str(word),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_stand_alone_get_names_and_those_in_paths_do_not() {
+        let known = "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b";
+        let name = |id: Id| (id.to_string() == known).then(|| "debian-12".to_owned());
+        let told = |text: &str| with_names(&text.replace("ID", known), &name).replace(known, "ID");
+        assert_eq!(told("take in image ID"), "take in image debian-12 (ID)");
+        assert_eq!(told("clone volume ID.3 from ID: no"), "clone volume debian-12 (ID.3) from debian-12 (ID): no");
+        assert_eq!(told("/srv/images/ID.raw is iqn.x:ID"), "/srv/images/ID.raw is iqn.x:ID");
+        assert_eq!(
+            with_names("image 1f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b", &name),
+            "image 1f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b"
+        );
+    }
+}
