@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use bmi::protocol::{self, ClientFrame, Hello, MAGIC, MAX_FRAME, NO_REQUEST, PROT
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::unistd::{Gid, Group, Uid, User};
 use serde::Deserialize;
 
 use crate::bell::Bell;
@@ -207,11 +209,23 @@ enum Ready {
     Late,
 }
 
+/// Who may connect, and who asks.
+fn let_in(socket: &Path) -> String {
+    let uid = Uid::effective();
+    let me = User::from_uid(uid).ok().flatten().map(|u| u.name);
+    let who = me.clone().map_or(format!("uid {uid}"), |name| format!("{name} (uid {uid})"));
+    let group = match std::fs::metadata(socket).map(|m| Gid::from_raw(m.gid())) {
+        Ok(gid) => Group::from_gid(gid).ok().flatten().map_or(gid.to_string(), |g| g.name),
+        // Its folder is closed to us.
+        Err(_) => "bmi".to_owned(),
+    };
+    let user = me.unwrap_or_else(|| "USER".to_owned());
+    format!("you are {who}; root and members of group {group} may: `usermod -aG {group} {user}`, then log in again")
+}
+
 fn no_daemon(socket: &Path, error: &io::Error) -> Fault {
     let (kind, fix) = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            (Kind::Forbidden, "members of group bmi may: `usermod -aG bmi USER`, then log in again".to_owned())
-        }
+        io::ErrorKind::PermissionDenied => (Kind::Forbidden, let_in(socket)),
         io::ErrorKind::NotFound => (
             Kind::NoDaemon,
             "see whether bmid runs: `systemctl status bmid`; --socket or BMI_SOCKET name another socket".to_owned(),

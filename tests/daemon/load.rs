@@ -64,3 +64,26 @@ fn many_clients_with_half_a_large_frame_each_do_not_fill_the_memory() {
     assert!(cost < 100 << 10, "{cost} KiB for half frames");
     assert_eq!(house.call("status").len(), 1);
 }
+
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").count()
+}
+
+#[test]
+fn two_hundred_datastores_that_came_and_went_leave_no_thread() {
+    let house = House::running();
+    super::house::eventually("it has settled", || (house.call("datastore.ls").len() == 1).then_some(()));
+    let before = threads(house.pid());
+    let mut client = house.client();
+    for n in 0..200u64 {
+        let create = format!(r#"{{"name":"d{n}","kind":"file","path":"/srv/bmid-test/d{n}"}}"#);
+        for (id, method, params) in
+            [(2 * n + 1, "datastore.create", create), (2 * n + 2, "datastore.rm", format!(r#"{{"datastore":"d{n}"}}"#))]
+        {
+            client.send(&super::client::call(id, method, &params));
+            assert_eq!(client.called(id).1, None, "{method} {n}");
+        }
+    }
+    assert!(threads(house.pid()) < before + 20, "{} threads, {before} before", threads(house.pid()));
+    super::house::eventually("its threads have ended", || (threads(house.pid()) <= before).then_some(()));
+}

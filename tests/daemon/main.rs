@@ -9,6 +9,7 @@ mod load;
 mod manager;
 mod people;
 mod raw;
+mod rough;
 mod secrets;
 mod start;
 #[path = "../support/mod.rs"]

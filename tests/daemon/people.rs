@@ -50,8 +50,11 @@ fn the_group_bmi_may_connect_and_the_group_bmi_admin_is_admin() {
     let at = fs::metadata(house.socket()).expect("there");
     assert_eq!((at.gid(), at.mode() & 0o777), (BMI, 0o660));
 
-    let stranger = as_user(&house, "61999", &["status"]);
-    assert_ne!(stranger.0, Some(0), "{stranger:?}");
+    let (code, _, said) = as_user(&house, "61999", &["status"]);
+    assert_eq!(code, Some(5), "{said}");
+    for part in ["uid 61234", &format!("group {BMI}"), "usermod -aG", house.socket().to_str().expect("text")] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     let member = as_user(&house, &BMI.to_string(), &["status"]);
     assert_eq!(member.0, Some(0), "{member:?}");
     let (code, _, said) = as_user(&house, &BMI.to_string(), &["datastore", "rm", "default", "--yes"]);
