@@ -214,12 +214,18 @@ fn let_in(socket: &Path) -> String {
     let uid = Uid::effective();
     let me = User::from_uid(uid).ok().flatten().map(|u| u.name);
     let who = me.clone().map_or(format!("uid {uid}"), |name| format!("{name} (uid {uid})"));
+    let user = me.unwrap_or_else(|| "USER".to_owned());
     let group = match std::fs::metadata(socket).map(|m| Gid::from_raw(m.gid())) {
+        Ok(gid) if gid.as_raw() == 0 => {
+            return format!(
+                "you are {who}, and the socket is root's alone: there was no group bmi when it was made; `groupadd --system bmi`, \
+                 `usermod -aG bmi {user}`, restart bmid, log in again"
+            );
+        }
         Ok(gid) => Group::from_gid(gid).ok().flatten().map_or(gid.to_string(), |g| g.name),
         // Its folder is closed to us.
         Err(_) => "bmi".to_owned(),
     };
-    let user = me.unwrap_or_else(|| "USER".to_owned());
     format!("you are {who}; root and members of group {group} may: `usermod -aG {group} {user}`, then log in again")
 }
 

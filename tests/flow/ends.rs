@@ -8,7 +8,7 @@ use std::time::Duration;
 use bmi::model::{Change, Id, Kind, Table};
 use bmi::protocol::Envelope;
 use bmid::drivers::DriverSet;
-use bmid::store::{Options, Store};
+use bmid::store::Store;
 
 use crate::rig::{Plain, Rig};
 
@@ -17,16 +17,7 @@ const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 -
 /// A fresh engine, and the store beneath it.
 async fn with_store(on_failed: impl Fn() + Send + Sync + 'static) -> (Rig, Store, tempfile::TempDir) {
     let temp = tempfile::tempdir().unwrap();
-    let options = Options {
-        cache_bytes: 16 << 20,
-        log_bytes: bmid::store::LOG_BYTES,
-        engine_name: "engine1".parse().unwrap(),
-        release: "test".to_owned(),
-        now: bmi::model::Time(1),
-        random: [7; 16],
-        on_failed: Box::new(move |_| on_failed()),
-    };
-    let store = Store::open(&temp.path().join("state"), options).unwrap().store;
+    let store = Rig::open_until_it_fails(temp.path(), Box::new(move |_| on_failed()));
     let drivers = DriverSet::sim(&temp.path().join("world"), Arc::new(Plain)).unwrap();
     let rig = Rig::over(temp.path(), store.clone(), drivers, Some(temp.path().join("datastore")), true);
     rig.ground().await;

@@ -141,6 +141,11 @@ impl Rig {
 
     /// The store in that folder.
     pub fn open(dir: &Path) -> Store {
+        Rig::open_until_it_fails(dir, Box::new(|f| panic!("the store failed: {f}")))
+    }
+
+    /// The same; `on_failed` is what the daemon does when it fails.
+    pub fn open_until_it_fails(dir: &Path, on_failed: bmid::store::OnFailed) -> Store {
         let options = Options {
             cache_bytes: 16 << 20,
             log_bytes: bmid::store::LOG_BYTES,
@@ -148,7 +153,7 @@ impl Rig {
             release: "test".to_owned(),
             now: now(),
             random: [7; 16],
-            on_failed: Box::new(|f| panic!("the store failed: {f}")),
+            on_failed,
         };
         Store::open(&dir.join("state"), options).expect("the store opens").store
     }

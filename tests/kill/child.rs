@@ -59,7 +59,12 @@ pub fn serve() {
 
 async fn work(job: Job) {
     let drivers = DriverSet::sim(&job.dir.join("world"), Arc::new(Plain)).expect("simulators");
-    let rig = Rig::over(&job.dir, Rig::open(&job.dir), drivers, job.default.clone(), job.reconcile);
+    // A store that fails ends the daemon.
+    let on_failed = Box::new(|_| {
+        let _ = kill(nix::unistd::Pid::this(), Signal::SIGKILL);
+    });
+    let store = Rig::open_until_it_fails(&job.dir, on_failed);
+    let rig = Rig::over(&job.dir, store, drivers, job.default.clone(), job.reconcile);
     if job.lines.is_empty() {
         while job.default.is_some() && !first_start_is_over(&rig).await {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
