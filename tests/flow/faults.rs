@@ -262,3 +262,16 @@ async fn a_dropped_session_is_in_no_answer() {
     assert_eq!(answer["sessions"], serde_json::Value::Null, "it was dropped");
     assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_datastore_is_named_and_so_is_what_was_refused() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.faults("fail storage.clone.before * full\n");
+    let fault = rig.refuse("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await;
+    assert_eq!(fault.kind, Kind::Full);
+    let told = fault.to_string();
+    assert!(fault.why.contains("datastore default is full") && fault.fix.contains("datastore show default"), "{told}");
+    let fault = rig.refuse("network create net2 --interface eth9 --address 10.9.0.9/24").await;
+    assert!(fault.tried.contains("net2"), "what was tried on what: {fault}");
+}

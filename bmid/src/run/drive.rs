@@ -417,7 +417,7 @@ async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Don
     };
     match returned {
         Err(e) if e.kind == Kind::Unavailable && went_with_its_tgtd(engine, step).await => Ok(Done::ALREADY),
-        returned => returned.map_err(|e| engine.named(Fault::from(e))),
+        returned => returned.map_err(|e| engine.named(step.lane(), Fault::from(e))),
     }
 }
 

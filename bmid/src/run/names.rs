@@ -3,16 +3,26 @@
 //! Must never fail: words without names are better than none. Ids inside paths stay as they are.
 
 use bmi::model::record::under;
-use bmi::model::{Attachment, Fault, Id, Image, Index, Network, Node, Server, Snapshot, View, ViewExt, Volume};
+use bmi::model::{Attachment, Fault, Id, Image, Index, Kind, Network, Node, Server, Snapshot, View, ViewExt, Volume};
+use bmi::step::Lane;
 
 use super::Engine;
 
 impl Engine {
-    /// The same fault, with names.
-    pub(super) fn named(&self, fault: Fault) -> Fault {
+    /// The same fault, with names; of a full datastore it is said which one is full.
+    pub(super) fn named(&self, lane: Lane, fault: Fault) -> Fault {
         let told = self.store.read(|view| {
             let name = |text: &str| with_names(text, &|id| name_of(view, id));
-            Ok(Fault { tried: name(&fault.tried), why: name(&fault.why), fix: fault.fix.clone(), ..fault.clone() })
+            let mut told = Fault { tried: name(&fault.tried), why: name(&fault.why), ..fault.clone() };
+            if let (Kind::Full, Lane::Datastore(id) | Lane::Import(id)) = (fault.kind, lane)
+                && let Some(store) = name_of(view, id)
+            {
+                told.why = format!("datastore {store} is full: {}", told.why);
+                told.fix = format!(
+                    "`bmictl datastore show {store}` tells how much is free; remove images or kept volumes there"
+                );
+            }
+            Ok(told)
         });
         told.unwrap_or(fault)
     }
