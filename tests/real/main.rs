@@ -6,6 +6,7 @@
 mod house;
 mod hung;
 mod links;
+mod power;
 mod pressed;
 #[path = "../flow/rig.rs"]
 mod rig;
