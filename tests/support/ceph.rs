@@ -1,0 +1,161 @@
+//! A real Ceph of the test's own: monitor, manager and OSD in a network namespace, gone with this process whatever end it
+//! comes to. One serves all tests of a program; each takes a pool or a namespace of its own. It must never be shared by two
+//! programs. Needs root and the packages of `scripts/packages test`; without them the tests fail.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has to fail")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The cluster.
+pub struct Ceph {
+    folder: PathBuf,
+    net: File,
+    /// Process 1 of its namespaces, as seen from here.
+    init: String,
+    /// Ends it all when its standard input is closed, which the kernel does for a process that is killed, too.
+    holder: Child,
+}
+
+impl Drop for Ceph {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}
+
+/// The one of this program.
+pub fn ceph() -> &'static Ceph {
+    static CEPH: OnceLock<Ceph> = OnceLock::new();
+    CEPH.get_or_init(Ceph::start)
+}
+
+impl Ceph {
+    /// One of a test's own, for what would disturb others.
+    pub fn start() -> Ceph {
+        Ceph::start_with(&[])
+    }
+
+    /// One in the network namespace of this process, which must be the test's own.
+    pub fn here() -> Ceph {
+        Ceph::start_with(&["--here"])
+    }
+
+    fn start_with(more: &[&str]) -> Ceph {
+        let folder = tempfile::Builder::new().prefix("bmid-ceph.").tempdir_in("/tmp").unwrap().keep();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/ceph");
+        let log = File::create(folder.join("out")).unwrap();
+        // In a session of its own: a Ctrl-C that ends the tests must leave it the time to clear up.
+        let mut holder = Command::new("setsid")
+            .arg(script)
+            .arg(&folder)
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("setsid (package util-linux) does not start");
+        for _ in 0..1_200 {
+            if folder.join("ready").exists() {
+                break;
+            }
+            if holder.try_wait().unwrap().is_some() {
+                panic!("no Ceph: {}", std::fs::read_to_string(folder.join("out")).unwrap_or_default());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let said = || std::fs::read_to_string(folder.join("out")).unwrap_or_default();
+        assert!(folder.join("ready").exists(), "Ceph does not come up within a minute: {}", said());
+        let outer = std::fs::read_to_string(folder.join("holder")).unwrap().trim().to_owned();
+        let net = File::open(format!("/proc/{outer}/ns/net")).unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
+        let init = children.split_whitespace().next().unwrap().to_owned();
+        Ceph { folder, net, init, holder }
+    }
+
+    /// Does something where its monitor can be reached; threads begun in it stay there.
+    pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let enter = || {
+            nix::sched::setns(&self.net, nix::sched::CloneFlags::CLONE_NEWNET)
+                .expect("the namespace (tests need root)");
+            f()
+        };
+        std::thread::scope(|scope| match scope.spawn(enter).join() {
+            Ok(out) => out,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// Sends a signal to one of its daemons: `mon`, `mgr` or `osd`.
+    pub fn signal(&self, daemon: &str, signal: &str) {
+        let pid = std::fs::read_to_string(self.path(&format!("pid.{daemon}"))).unwrap();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init, "--pid", "--mount", "--", "kill", &format!("-{signal}"), pid.trim()]);
+        assert!(command.status().expect("nsenter").success(), "kill -{signal} {daemon}");
+    }
+
+    /// Its namespaces' process, for `nsenter --target`.
+    pub fn init(&self) -> &str {
+        &self.init
+    }
+
+    /// Its configuration, which names the administrator's keyring.
+    pub fn conf(&self) -> PathBuf {
+        self.folder.join("ceph.conf")
+    }
+
+    /// A file in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// A command that runs the program given as its first argument where the monitor can be reached. Begun by this thread:
+    /// what is to end with the thread that began it would end too soon in [`Ceph::inside`].
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.init)).arg("--");
+        command
+    }
+
+    /// A tool of Ceph, run as its administrator: what it said.
+    pub fn tool(&self, line: &[&str]) -> String {
+        let mut command = self.command();
+        command.arg(line[0]).arg("--conf").arg(self.conf());
+        let output = command.args(&line[1..]).stdin(Stdio::null()).output().expect("nsenter");
+        assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A namespace of pool `rbd` that nobody else uses.
+    pub fn namespace(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.tool(&["rbd", "namespace", "create", &format!("rbd/{name}")]);
+        name
+    }
+
+    /// A user with these rights: the path of its keyring.
+    pub fn user(&self, name: &str, mon: &str, osd: &str) -> PathBuf {
+        let path = self.path(&format!("keyring.{name}"));
+        let text = self.tool(&["ceph", "auth", "get-or-create", &format!("client.{name}"), "mon", mon, "osd", osd]);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// What bmid preloads into tgtd, built now if it is not as new as its source: cargo builds for a test only its own package. It lies
+/// where a bmid of the tests' finds it.
+pub fn guard() -> PathBuf {
+    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "bmid-rbdguard"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "the guard does not build");
+    folder.join("libbmid_rbdguard.so")
+}
