@@ -31,9 +31,9 @@ fuzz: ## every fuzz target for 30 s (FUZZ_SECONDS=n for longer)
 deny: ## licences, sources and advisories of all dependencies (advisories need github.com; it says if they were not checked)
 	@scripts/deny
 
-build: ## release binaries of bmid and bmictl
+build: ## release binaries of bmid and bmictl, and what is preloaded into tgtd
 	@scripts/packages build
-	@. scripts/toolchain && $(CARGO) build --release --workspace --bins
+	@. scripts/toolchain && $(CARGO) build --release --workspace --bins --lib
 
 install: ## binaries, units, man pages, completion (DESTDIR=, PREFIX=/usr/local); run `make build` before
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install

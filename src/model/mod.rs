@@ -26,7 +26,9 @@ pub use net::{Cidr, Mac, Range};
 pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Secret, Shown, Target};
 pub use project::{Caller, Meta, Project, Usage};
 pub use record::{Change, Index, IndexKey, Record, Row, Table};
-pub use server::{Dhcp, EngineNetwork, Network, NetworkState, Place, Server, ServerKind, ServerState};
+pub use server::{
+    Dhcp, EngineNetwork, Network, NetworkState, Place, RbdExport, RbdPlace, Server, ServerKind, ServerState,
+};
 pub use size::Bytes;
 pub use time::Time;
 pub use view::{View, ViewExt};

@@ -263,7 +263,7 @@ rows! {
     Project 1 |r| true => [one(Index::ProjectName, KeyBytes::new().text(r.name.as_str()).done())];
     Server 1 |r| true => [
         one(Index::ServerName, kinded(r.kind, &r.name)),
-        one(Index::ServerPath, match &r.place { Some(super::Place::Folder { path, .. }) => path.clone().into_bytes(), None => Vec::new() }),
+        one(Index::ServerPath, r.place.as_ref().map_or_else(Vec::new, |p| p.word().into_bytes())),
     ];
     Network 1 |r| true => [one(Index::NetworkName, owned(&r.owner, &r.name)), one(Index::NetworkSlot, r.slot.to_be_bytes().to_vec())];
     EngineNetwork 1 |r| true => [

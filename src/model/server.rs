@@ -41,6 +41,68 @@ pub enum Place {
         /// That file is sparse: it can run out of space under a tenant.
         thin: bool,
     },
+    /// A pool of a Ceph cluster, or a namespace in one.
+    Rbd(RbdPlace),
+}
+
+/// How the disks of a pool come to a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RbdExport {
+    /// By the kernel where it can, else by tgtd itself.
+    #[default]
+    Auto,
+    /// Mapped by the kernel's client.
+    Kernel,
+    /// Opened by tgtd's rbd module.
+    Librbd,
+}
+
+/// Everything that is needed to reach a pool and to find our images in it. No secret: the key stays in its file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RbdPlace {
+    /// The pool.
+    pub pool: String,
+    /// The namespace in it; none is the pool's own.
+    pub namespace: Option<String>,
+    /// Absolute path of the cluster's configuration file.
+    pub conf: String,
+    /// The Ceph user, without `client.`.
+    pub user: String,
+    /// Absolute path of the user's keyring; none: where the configuration says.
+    pub keyring: Option<String>,
+    /// The datastore: it stands in the names of our images.
+    pub datastore: Id,
+    /// How targets get the disks.
+    pub export: RbdExport,
+}
+
+impl RbdPlace {
+    /// What the names of our images begin with.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("bmi.{}", self.datastore.to_string().replace('-', ""))
+    }
+
+    /// `POOL` or `POOL/NAMESPACE`.
+    #[must_use]
+    pub fn spec(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{}/{namespace}", self.pool),
+            None => self.pool.clone(),
+        }
+    }
+}
+
+impl Place {
+    /// Where it is, for people and as a key: a folder's path, or `rbd:POOL/NAMESPACE` with the cluster's configuration.
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Place::Folder { path, .. } => path.clone(),
+            Place::Rbd(r) => format!("rbd:{}@{}", r.spec(), r.conf),
+        }
+    }
 }
 
 /// An engine, a datastore or an authentication service. Source: BMI external services, DreamFactory Server.
@@ -68,6 +130,21 @@ pub struct Server {
     pub created_at: Time,
     /// The operation that holds it now.
     pub operation: Option<Id>,
+}
+
+impl std::str::FromStr for RbdExport {
+    type Err = String;
+    fn from_str(s: &str) -> Result<RbdExport, String> {
+        match s {
+            "auto" => Ok(RbdExport::Auto),
+            "kernel" => Ok(RbdExport::Kernel),
+            "librbd" => Ok(RbdExport::Librbd),
+            _ => Err(format!(
+                "{:?} is not a way to export; auto, kernel or librbd",
+                s.chars().take(40).collect::<String>()
+            )),
+        }
+    }
 }
 
 /// How addresses are given on a network.

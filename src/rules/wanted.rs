@@ -33,6 +33,10 @@ pub fn lun(number: u8, volume: &Volume, place: &Place) -> Lun {
         path: Backing::volume(volume.id, volume.generation).path(place),
         serial: format!("bmi{}", &hex[..17]),
         scsi_id: hex,
+        pool: match place {
+            Place::Rbd(pool) => Some(pool.clone()),
+            Place::Folder { .. } => None,
+        },
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Seen, WorkerKind};
-use crate::model::{Bytes, Cidr, Id, Place};
+use crate::model::{Bytes, Cidr, Id, Place, RbdPlace};
 
 /// A question to a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,14 +37,19 @@ pub enum Look {
 /// A place, hashable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PlaceKey {
-    /// The folder.
+    /// The folder, or a word for the pool.
     pub path: String,
+    /// The pool, if it is one.
+    pub rbd: Option<RbdPlace>,
 }
 
 impl From<&Place> for PlaceKey {
     fn from(p: &Place) -> PlaceKey {
-        let Place::Folder { path, .. } = p;
-        PlaceKey { path: path.clone() }
+        let rbd = match p {
+            Place::Rbd(r) => Some(r.clone()),
+            Place::Folder { .. } => None,
+        };
+        PlaceKey { path: p.word(), rbd }
     }
 }
 

@@ -50,11 +50,25 @@ impl Backing {
         format!("{}.{}", self.id, self.generation)
     }
 
-    /// Where a target finds it: the absolute path of the file, `ROOT/{images,volumes,snapshots}/<id>.<generation>.raw`.
+    /// Where a target finds it: the absolute path of the file, `ROOT/{images,volumes,snapshots}/<id>.<generation>.raw`, or
+    /// `rbd:POOL/IMAGE`.
     #[must_use]
     pub fn path(&self, place: &Place) -> String {
-        let Place::Folder { path, .. } = place;
-        format!("{path}/{}/{}.raw", self.folder(), self.name())
+        match place {
+            Place::Folder { path, .. } => format!("{path}/{}/{}.raw", self.folder(), self.name()),
+            Place::Rbd(r) => format!("rbd:{}/{}", r.spec(), self.rbd_name(&r.prefix())),
+        }
+    }
+
+    /// The name of the RBD image: `<prefix>.<first letter of the kind>.<id>.<generation>`.
+    #[must_use]
+    pub fn rbd_name(&self, prefix: &str) -> String {
+        let letter = match self.kind {
+            BackingKind::Image => 'i',
+            BackingKind::Volume => 'v',
+            BackingKind::Snapshot => 's',
+        };
+        format!("{prefix}.{letter}.{}", self.name())
     }
 
     /// The folder of its kind.
@@ -217,7 +231,9 @@ impl StorageStep {
         }
     }
 
-    pub(super) fn describe(&self) -> String {
+    /// What it does, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
         match self {
             StorageStep::MakeStore(s) => format!("make datastore {}", s.datastore),
             StorageStep::UnmakeStore(s) => format!("take datastore {} away", s.datastore),

@@ -5,19 +5,21 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::family;
-use crate::model::{Id, Sealed};
+use crate::model::{Id, RbdPlace, Sealed};
 
 /// A disk behind a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lun {
     /// LUN, from 1.
     pub number: u8,
-    /// Absolute path of the backing.
+    /// Absolute path of the backing, or `rbd:POOL/IMAGE`.
     pub path: String,
     /// What initiators see as the disk's serial; derives from the volume's id, so it stays through every swap.
     pub serial: String,
     /// What initiators see as the disk's SCSI id; derives from the volume's id too.
     pub scsi_id: String,
+    /// How its pool is reached, for a backing in one.
+    pub pool: Option<RbdPlace>,
 }
 
 /// A CHAP account (the target checks the initiator).

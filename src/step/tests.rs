@@ -26,7 +26,7 @@ fn a_made_target_is_taken_back_with_its_account() {
 
 #[test]
 fn a_swap_taken_back_twice_is_itself() {
-    let lun = Lun { number: 1, path: "/b".into(), serial: "s".into(), scsi_id: "i".into() };
+    let lun = Lun { number: 1, path: "/b".into(), serial: "s".into(), scsi_id: "i".into(), pool: None };
     let swap = SwapLun { network: id(1), tid: 7, iqn: "q".into(), to: lun, from: "/a".into(), force: false };
     let there: Step = swap.into();
     assert_eq!(there.inverse().and_then(|s| s.inverse()), Some(there));

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bmi::model::{Fault, Id, Kind, Sealed};
+use bmi::model::{Fault, Id, Kind, RbdPlace, Sealed};
 use bmi::step::{BootStep, Fact, Imported, Look, NetworkStep, Scope, Seen, StorageStep, TargetStep, WorkerStep};
 
 /// What a driver of one family can do. `Step` is its family; the inverse of a step is another step, so there is no `undo`.
@@ -137,6 +137,13 @@ impl From<DriverError> for Fault {
 pub trait Unseal: Send + Sync {
     /// The secret's text.
     fn open(&self, sealed: &Sealed) -> Result<String, DriverError>;
+}
+
+/// Asks for disks in pools before they are handed on: tgtd opens them in its one loop, where a cluster that does not answer
+/// would stop every other disk.
+pub trait Pools: Send + Sync {
+    /// The disk can be opened now, and no owner that died holds it. Called only while nothing exports it.
+    fn ready(&self, pool: &RbdPlace, image: &str) -> Result<(), DriverError>;
 }
 
 /// Where things of this bmid live outside its store. `run` is short-lived and survives bmid's restart, not the host's.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::sim::World;
-use super::{DriverError, DriverSet, Paths, Unseal, boot, network, storage, target, worker};
+use super::{DriverError, DriverSet, Paths, Pools, Unseal, boot, network, storage, target, worker};
 
 impl DriverSet {
     /// The real outside. `workers` also says who mounts and converts: a system service leaves both to systemd.
@@ -15,9 +15,13 @@ impl DriverSet {
             worker::Manager::Detached => storage::file::Manager::Detached,
         };
         let workers = worker::Workers::new(paths.clone(), workers);
+        let rbd = Arc::new(storage::rbd::RbdStore::new(paths.state.join("scratch"), manager.converter()));
+        let target =
+            target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal)).with_pools(Arc::clone(&rbd) as Arc<dyn Pools>);
+        let storage = storage::places::Places { rbd, file: storage::file::FileStore::new(manager) };
         DriverSet {
-            storage: Box::new(storage::file::FileStore::new(manager)),
-            target: Box::new(target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal))),
+            storage: Box::new(storage),
+            target: Box::new(target),
             boot: Box::new(boot::Dnsmasq::new(paths.clone(), Arc::clone(&unseal))),
             network: Box::new(network::Netlink::new()),
             worker: Box::new(workers.clone()),

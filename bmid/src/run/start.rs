@@ -196,9 +196,15 @@ pub fn default_datastore(path: &Path) -> Option<Request> {
     Some(Request::DatastoreCreate(DatastoreCreate {
         name,
         kind: DatastoreKind::File,
-        path: HostPath(path.to_str()?.to_owned()),
+        path: Some(HostPath(path.to_str()?.to_owned())),
         loop_size: None,
         thin: false,
+        pool: None,
+        namespace: None,
+        conf: None,
+        id: None,
+        keyring: None,
+        export: None,
     }))
 }
 

@@ -1,4 +1,5 @@
-//! `datastore create`: a folder becomes a datastore; with `--loop` an XFS file of our own is made and mounted there.
+//! `datastore create`: a folder becomes a datastore; with `--loop` an XFS file of our own is made and mounted there. Or a pool
+//! of a Ceph cluster becomes one.
 
 use std::path::Path;
 
@@ -6,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{DatastoreView, view_of};
 use crate::model::record::kinded;
-use crate::model::{Bytes, Fault, Index, Kind, Name, Place, Server, ServerKind, ServerState, View, ViewExt};
+use crate::model::{
+    Bytes, Fault, Id, Index, Kind, Name, Place, RbdExport, RbdPlace, Server, ServerKind, ServerState, View, ViewExt,
+};
 use crate::ops::args::HostPath;
 use crate::ops::{Answering, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
 use crate::step::MakeStore;
@@ -18,6 +21,8 @@ pub enum DatastoreKind {
     /// A folder.
     #[default]
     File,
+    /// A pool of a Ceph cluster.
+    Rbd,
 }
 
 /// What somebody who asks for a sparse file must know.
@@ -35,7 +40,8 @@ pub struct DatastoreCreate {
     pub kind: DatastoreKind,
     /// The folder; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
-    pub path: HostPath,
+    #[serde(default)]
+    pub path: Option<HostPath>,
     /// Make an XFS file of this size (at least 300M), keep it mounted on DIR: clones are instant there on any host file system
     #[arg(long = "loop", value_name = "SIZE")]
     #[serde(rename = "loop")]
@@ -44,6 +50,30 @@ pub struct DatastoreCreate {
     #[arg(long, requires = "loop_size")]
     #[serde(default)]
     pub thin: bool,
+    /// The pool, with --kind rbd
+    #[arg(long)]
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// A namespace of the pool
+    #[arg(long)]
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// The cluster's configuration file
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub conf: Option<HostPath>,
+    /// The Ceph user, without `client.`
+    #[arg(long, value_name = "USER")]
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The user's keyring file, if it is not where the configuration says
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub keyring: Option<HostPath>,
+    /// How targets get the disks: mapped by the kernel, opened by tgtd itself (librbd), or what can be done here
+    #[arg(long, value_name = "WAY")]
+    #[serde(default)]
+    pub export: Option<RbdExport>,
 }
 
 impl Op for DatastoreCreate {
@@ -52,10 +82,11 @@ impl Op for DatastoreCreate {
     const SHEET: Sheet = Sheet {
         noun: "datastore",
         verb: "create",
-        about: "Make a datastore out of a folder",
+        about: "Make a datastore out of a folder or a Ceph pool",
         examples: &[
             "datastore create fast --kind file --path /srv/bmi --loop 100G",
             "datastore create nas --path /mnt/nas/bmi",
+            "datastore create ceph --kind rbd --pool bmi --conf /etc/ceph/ceph.conf --id bmi --keyring /etc/ceph/bmi.keyring",
         ],
         effect: Effect::Change,
         shape: Shape::One,
@@ -68,18 +99,20 @@ impl Op for DatastoreCreate {
         if self.thin {
             client.warn(THIN);
         }
-        client.absolute(&mut self.path)
+        for path in [&mut self.path, &mut self.conf, &mut self.keyring].into_iter().flatten() {
+            client.absolute(path)?;
+        }
+        Ok(())
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let path = self.path.0.trim_end_matches('/');
-        if !path.starts_with('/') || path.split('/').any(|p| p == "..") {
-            return Err(Fault::invalid(format!("{:?} is not an absolute path of a folder", self.path.0))
-                .fix("give a path that begins with / and has no .."));
-        }
-        let place = Place::Folder { path: path.to_owned(), loop_size: self.loop_size, thin: self.thin };
+        let id = cx.id();
+        let place = match self.kind {
+            DatastoreKind::File => self.folder()?,
+            DatastoreKind::Rbd => Place::Rbd(self.pool(id)?),
+        };
         if let Some(old) = cx.view.by_key::<Server>(Index::ServerName, &kinded(ServerKind::Datastore, &self.name))? {
-            if old.place.as_ref() == Some(&place) && old.state == ServerState::Active {
+            if old.place.as_ref().is_some_and(|p| same(p, &place)) && old.state == ServerState::Active {
                 return Ok(Plan::already("datastore", old.id, &old.name));
             }
             return Err(Fault::new(
@@ -88,12 +121,12 @@ impl Op for DatastoreCreate {
             )
             .fix("choose another name"));
         }
-        apart(cx.view, path)?;
+        apart(cx.view, &place)?;
         let server = Server {
-            id: cx.id(),
+            id,
             name: self.name.clone(),
             kind: ServerKind::Datastore,
-            driver: "file".to_owned(),
+            driver: if self.kind == DatastoreKind::Rbd { "rbd" } else { "file" }.to_owned(),
             url: None,
             ip: None,
             port: None,
@@ -114,20 +147,98 @@ impl Op for DatastoreCreate {
     }
 }
 
+impl DatastoreCreate {
+    fn folder(&self) -> Result<Place, Fault> {
+        let pools = [self.pool.is_some(), self.namespace.is_some(), self.conf.is_some(), self.id.is_some()];
+        if pools.contains(&true) || self.keyring.is_some() || self.export.is_some() {
+            return Err(Fault::invalid("--pool, --namespace, --conf, --id, --keyring and --export are for --kind rbd")
+                .fix("say --kind rbd, or leave them out"));
+        }
+        let Some(HostPath(path)) = &self.path else {
+            return Err(Fault::invalid("a datastore of kind file is a folder, and none is named").fix("say --path DIR"));
+        };
+        let path = absolute(path, "a folder")?.trim_end_matches('/');
+        Ok(Place::Folder { path: path.to_owned(), loop_size: self.loop_size, thin: self.thin })
+    }
+
+    fn pool(&self, id: Id) -> Result<RbdPlace, Fault> {
+        if self.path.is_some() || self.loop_size.is_some() || self.thin {
+            return Err(Fault::invalid("--path, --loop and --thin are for --kind file").fix("leave them out"));
+        }
+        let needed = |what: &str| Fault::invalid(format!("a datastore of kind rbd needs --{what}"));
+        let word = |what: &str, given: &Option<String>| match given {
+            None => Ok(None),
+            Some(w) if plain(w) => Ok(Some(w.clone())),
+            Some(w) => Err(Fault::invalid(format!("{w:?} cannot be a {what}"))
+                .fix("give letters, digits, `.`, `-` and `_`, at most 64; tgtd and librbd take no others everywhere")),
+        };
+        let path = |given: &HostPath| absolute(&given.0, "a file").map(str::to_owned);
+        let namespace = word("namespace", &self.namespace)?;
+        let export = self.export.unwrap_or_default();
+        if export == RbdExport::Kernel {
+            return Err(Fault::invalid("disks are not mapped through the kernel's RBD client in this release")
+                .fix("leave --export out: tgtd opens the disks itself"));
+        }
+        if namespace.is_some() {
+            return Err(Fault::invalid(
+                "tgtd's rbd module knows no namespaces: it would look for the disks in the pool itself",
+            )
+            .fix("use a pool of its own, without --namespace"));
+        }
+        Ok(RbdPlace {
+            pool: word("pool", &self.pool)?.ok_or_else(|| needed("pool"))?,
+            namespace,
+            conf: path(self.conf.as_ref().ok_or_else(|| needed("conf"))?)?,
+            user: word("Ceph user", &self.id)?.ok_or_else(|| needed("id"))?,
+            keyring: self.keyring.as_ref().map(path).transpose()?,
+            datastore: id,
+            export,
+        })
+    }
+}
+
+fn plain(word: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    !word.is_empty() && word.len() <= 64 && !word.starts_with(['.', '-']) && word.bytes().all(ok)
+}
+
+/// A path that the daemon may use.
+fn absolute<'a>(path: &'a str, what: &str) -> Result<&'a str, Fault> {
+    let odd = path.chars().any(|c| c.is_control() || c == ',');
+    if !path.starts_with('/') || path.split('/').any(|p| p == "..") || odd {
+        return Err(Fault::invalid(format!("{path:?} is not an absolute path of {what}"))
+            .fix("give a path that begins with / and has no .., comma or control character"));
+    }
+    Ok(path)
+}
+
+/// Whether the same was asked for. Its id is chosen when a datastore is made.
+fn same(old: &Place, new: &Place) -> bool {
+    match (old, new) {
+        (Place::Rbd(old), Place::Rbd(new)) => *old == RbdPlace { datastore: old.datastore, ..new.clone() },
+        (old, new) => old == new,
+    }
+}
+
 /// Datastores in one another would count the same space twice, and taking the outer one away would take the inner one's
 /// bytes.
-fn apart(view: &dyn View, path: &str) -> Result<(), Fault> {
-    let asked = Path::new(path);
+fn apart(view: &dyn View, place: &Place) -> Result<(), Fault> {
     for old in view.live::<Server>()? {
-        let Some(Place::Folder { path: taken, .. }) = &old.place else { continue };
-        let taken_path = Path::new(taken);
-        let why = match (asked.starts_with(taken_path), taken_path.starts_with(asked)) {
-            (true, true) => format!("{path} is datastore {}", old.name),
-            (true, false) => format!("{path} lies in {taken}, which is datastore {}", old.name),
-            (false, true) => format!("{taken}, which is datastore {}, lies in {path}", old.name),
-            (false, false) => continue,
+        let why = match (&old.place, place) {
+            (Some(Place::Folder { path: taken, .. }), Place::Folder { path, .. }) => {
+                match (Path::new(path).starts_with(taken), Path::new(taken).starts_with(path)) {
+                    (true, true) => format!("{path} is datastore {}", old.name),
+                    (true, false) => format!("{path} lies in {taken}, which is datastore {}", old.name),
+                    (false, true) => format!("{taken}, which is datastore {}, lies in {path}", old.name),
+                    (false, false) => continue,
+                }
+            }
+            (Some(taken @ Place::Rbd(r)), Place::Rbd(_)) if taken.word() == place.word() => {
+                format!("pool {} is datastore {}", r.spec(), old.name)
+            }
+            _ => continue,
         };
-        return Err(Fault::new(Kind::Duplicate, why).fix("choose another folder"));
+        return Err(Fault::new(Kind::Duplicate, why).fix("choose another folder or pool"));
     }
     Ok(())
 }

@@ -17,9 +17,9 @@ pub struct DatastoreView {
     pub id: Id,
     /// Name.
     pub name: String,
-    /// Driver: `file`.
+    /// Driver: `file` or `rbd`.
     pub driver: String,
-    /// Folder.
+    /// Folder, or pool and configuration.
     pub path: Option<String>,
     /// Size of the XFS file bmid mounts there.
     pub loop_size: Option<Bytes>,
@@ -31,7 +31,7 @@ pub struct DatastoreView {
     pub available: Option<bool>,
     /// Why not.
     pub problem: Option<String>,
-    /// `reflink` or `copy`.
+    /// `reflink`, `copy` or, in a pool, `clone`.
     pub clone_by: Option<String>,
     /// File system.
     pub filesystem: Option<String>,
@@ -111,6 +111,7 @@ pub fn view_of(server: &Server, facts: &super::Facts) -> DatastoreView {
     };
     let (path, loop_size, thin) = match &server.place {
         Some(Place::Folder { path, loop_size, thin }) => (Some(path.clone()), *loop_size, *thin),
+        Some(place @ Place::Rbd(_)) => (Some(place.word()), None, false),
         None => (None, None, false),
     };
     DatastoreView {
@@ -123,7 +124,14 @@ pub fn view_of(server: &Server, facts: &super::Facts) -> DatastoreView {
         state: server.state,
         available: known.as_ref().map(|k| k.available).or(unknown.as_ref().map(|_| false)),
         problem: known.as_ref().and_then(|k| k.problem.clone()).or(unknown),
-        clone_by: known.as_ref().map(|k| if k.reflink { "reflink" } else { "copy" }.to_owned()),
+        clone_by: known.as_ref().map(|k| {
+            match &server.place {
+                Some(Place::Rbd(_)) => "clone",
+                _ if k.reflink => "reflink",
+                _ => "copy",
+            }
+            .to_owned()
+        }),
         filesystem: known.as_ref().map(|k| k.filesystem.clone()),
         total: known.as_ref().map(|k| k.total),
         free: known.as_ref().map(|k| k.free),

@@ -3,7 +3,9 @@
 //! Nothing here decides which bytes may be used by whom; a step names them.
 
 pub mod file;
+pub mod places;
 pub mod probe;
+pub mod rbd;
 pub mod sim;
 
 #[cfg(test)]

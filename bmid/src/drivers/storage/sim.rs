@@ -75,8 +75,8 @@ impl SimStore {
     }
 
     fn store(&self, w: &World, datastore: Id, place: &Place) -> Result<Store, DriverError> {
-        let Place::Folder { path, .. } = place;
-        let found = w.get::<Store>("store", &datastore.to_string())?.filter(|s| s.path == *path);
+        let path = place.word();
+        let found = w.get::<Store>("store", &datastore.to_string())?.filter(|s| s.path == path);
         found.ok_or_else(|| {
             let why = format!("{path} does not hold its id");
             DriverError::new(Kind::Unavailable, format!("use datastore {datastore}"), why)
@@ -85,19 +85,23 @@ impl SimStore {
     }
 
     fn make(&self, w: &World, s: &step::MakeStore) -> Result<Done, DriverError> {
-        let Place::Folder { path, loop_size, .. } = &s.place;
+        let path = s.place.word();
+        let loop_size = match &s.place {
+            Place::Folder { loop_size, .. } => *loop_size,
+            Place::Rbd(_) => None,
+        };
         let tried = || format!("make a datastore in {path}");
         if loop_size.is_some_and(|size| size.0 < SMALLEST) {
             let why = format!("an XFS has at least {} (300 MiB)", Bytes(SMALLEST));
             return Err(DriverError::new(Kind::Invalid, tried(), why));
         }
         let all = w.list::<Store>("store")?;
-        let other = |o: &&Store| o.path == *path && (o.datastore != s.datastore || o.engine != s.engine);
+        let other = |o: &&Store| o.path == path && (o.datastore != s.datastore || o.engine != s.engine);
         if let Some(other) = all.iter().map(|(_, o)| o).find(other) {
             let why = format!("it is that of datastore {} of engine {}", other.datastore, other.engine);
             return Err(DriverError::new(Kind::Conflict, tried(), why).fix("choose an empty folder"));
         }
-        let store = Store { datastore: s.datastore, engine: s.engine, path: path.clone() };
+        let store = Store { datastore: s.datastore, engine: s.engine, path };
         w.put("store", &s.datastore.to_string(), &store).map(Done::changed)
     }
 
@@ -334,7 +338,10 @@ impl Driver for SimStore {
         };
         let answer = || {
             let w = self.world()?;
-            let place = Place::Folder { path: at.path.clone(), loop_size: None, thin: false };
+            let place = match &at.rbd {
+                Some(pool) => Place::Rbd(pool.clone()),
+                None => Place::Folder { path: at.path.clone(), loop_size: None, thin: false },
+            };
             let problem = self.store(&w, *datastore, &place).err().map(|e| e.why);
             let used: u64 = self.disks(&w, *datastore)?.iter().map(|d| d.size).sum();
             Ok(Fact::Datastore(DatastoreFacts {

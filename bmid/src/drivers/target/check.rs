@@ -51,8 +51,8 @@ fn lun(l: &Lun) -> Option<String> {
     if l.number == 0 {
         return Some("LUN 0 is the controller; disks start at 1".to_owned());
     }
-    if !l.path.starts_with('/') {
-        return Some(format!("the backing {:?} is not an absolute path", l.path));
+    if !l.path.starts_with(if l.pool.is_some() { "rbd:" } else { "/" }) {
+        return Some(format!("the backing {:?} is not an absolute path, or none of its pool", l.path));
     }
     text("the backing's path", &l.path)
         .or_else(|| mark("the serial", &l.serial))

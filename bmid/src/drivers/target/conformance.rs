@@ -94,7 +94,8 @@ impl Stage<'_> {
 }
 
 pub(super) fn lun(path: &str) -> Lun {
-    Lun { number: 1, path: path.to_owned(), serial: "0f8e7c1a".to_owned(), scsi_id: "bmi-0f8e7c1a".to_owned() }
+    let (serial, scsi_id) = ("0f8e7c1a".to_owned(), "bmi-0f8e7c1a".to_owned());
+    Lun { number: 1, path: path.to_owned(), serial, scsi_id, pool: None }
 }
 
 pub(super) fn drop_of(t: &MakeTarget, force: bool) -> DropTarget {

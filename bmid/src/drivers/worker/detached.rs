@@ -54,6 +54,7 @@ pub(super) fn spawn(
     match s.kind {
         WorkerKind::Tgtd => {
             command.env("TGT_IPC_SOCKET", paths.tgtd_ipc(s.network));
+            command.envs(guard().map(|path| ("LD_PRELOAD", path)));
             command.args(["-f", "-C", "0", "-t", IO_THREADS, "--iscsi"]);
             command.arg(format!("portal={}:{},{ASKS_MACHINES}", fill_address(s.slot), s.port));
         }
@@ -63,6 +64,16 @@ pub(super) fn spawn(
     }
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     command.spawn().map_err(|e| DriverError::io(tried(), e))
+}
+
+/// The shared object that keeps a machine's empty read from ending a tgtd with disks in pools: beside bmid, or in the `lib/bmid`
+/// of its prefix. Without it tgtd serves files as well as ever, and disks in pools are refused.
+pub(super) fn guard() -> Option<PathBuf> {
+    let bmid = std::env::current_exe().ok()?;
+    let beside = bmid.parent()?;
+    let places = [beside.to_owned(), beside.join(".."), beside.join("../lib/bmid")];
+    let found = places.iter().map(|p| p.join("libbmid_rbdguard.so")).find(|p| p.is_file())?;
+    found.canonicalize().ok()
 }
 
 /// Waits for a worker's end in the background, so that it does not stay in the kernel's list.

@@ -9,7 +9,7 @@ use bmi::model::{Id, Kind};
 use bmi::step::target::fill_address;
 use bmi::step::{StartWorker, StopWorker, WorkerKind};
 
-use super::detached::{ASKS_MACHINES, IO_THREADS};
+use super::detached::{ASKS_MACHINES, IO_THREADS, guard};
 use crate::drivers::{DriverError, Paths, host};
 
 /// The run folder that the units name.
@@ -62,10 +62,11 @@ pub(super) fn stop(s: &StopWorker) -> Result<bool, DriverError> {
 pub(super) fn environment(paths: &Paths, s: &StartWorker) -> String {
     match s.kind {
         WorkerKind::Tgtd => format!(
-            "TGT_IPC_SOCKET={}\nTHREADS={IO_THREADS}\nPORTAL={}:{},{ASKS_MACHINES}\n",
+            "TGT_IPC_SOCKET={}\nTHREADS={IO_THREADS}\nPORTAL={}:{},{ASKS_MACHINES}\n{}",
             paths.tgtd_ipc(s.network).display(),
             fill_address(s.slot),
-            s.port
+            s.port,
+            guard().map(|path| format!("LD_PRELOAD={}\n", path.display())).unwrap_or_default()
         ),
         WorkerKind::Dnsmasq => String::new(),
     }

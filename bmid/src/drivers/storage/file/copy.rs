@@ -18,7 +18,7 @@ use super::ffi;
 use crate::drivers::{Done, DriverError, StepCx};
 
 /// How much is read or written at once; between two of them cancellation is looked at.
-pub(super) const CHUNK: usize = 1 << 20;
+pub(in crate::drivers::storage) const CHUNK: usize = 1 << 20;
 
 pub(super) fn file_name(what: &Backing) -> String {
     format!("{}.raw", what.name())
@@ -106,7 +106,7 @@ pub(super) fn sparse(from: &File, to: &File, cx: &StepCx<'_>) -> Result<(), Driv
 }
 
 /// A piece of a disk.
-pub(super) enum Part<'a> {
+pub(in crate::drivers::storage) enum Part<'a> {
     /// Bytes.
     Bytes(&'a [u8]),
     /// So many zeros, not stored.
@@ -114,7 +114,7 @@ pub(super) enum Part<'a> {
 }
 
 /// Gives a disk's pieces in order, each with its offset, the holes as holes.
-pub(super) fn walk(
+pub(in crate::drivers::storage) fn walk(
     file: &File,
     size: u64,
     cx: &StepCx<'_>,
@@ -189,10 +189,10 @@ pub(super) fn trim(file: &File) -> io::Result<()> {
 }
 
 /// Like [`DriverError::io`], for writing to a datastore.
-pub(super) fn io_error(tried: &str, e: io::Error) -> DriverError {
+pub(in crate::drivers::storage) fn io_error(tried: &str, e: io::Error) -> DriverError {
     DriverError::io(tried, e)
 }
 
-pub(super) fn cancelled(tried: &str) -> DriverError {
+pub(in crate::drivers::storage) fn cancelled(tried: &str) -> DriverError {
     DriverError::new(Kind::Cancelled, tried, "it was cancelled")
 }

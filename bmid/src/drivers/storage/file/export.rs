@@ -45,26 +45,35 @@ pub(super) fn export(root: &Dir, s: &Export, cx: &StepCx<'_>) -> Result<Done, Dr
 /// Has qemu-img make a qcow2 in staging, then writes that. Our disk is raw: nothing in it is parsed, so nothing needs to
 /// be confined.
 fn qcow2(root: &Dir, s: &Export, disk: &File, output: &File, tried: &str, cx: &StepCx<'_>) -> Result<(), DriverError> {
-    let failed = |e| DriverError::io(tried, e);
     let name = format!("export-{}-{}", s.what.id, s.what.generation);
     let missing = || DriverError::new(Kind::Outside, tried, "the staging folder went away");
     let staging = Staging::open(root, &name, true)?.ok_or_else(missing)?;
-    let made = staging.dir.create("disk").and_then(|temp| {
-        let mut c = tool::command("qemu-img");
-        c.args(["convert", "-f", "raw", "-O", "qcow2", "/dev/stdin", "/dev/stdout"]);
-        c.stdin(disk.try_clone().map_err(failed)?).stdout(temp.try_clone().map_err(failed)?);
-        let cancelled = || super::copy::cancelled(tried);
-        let watch = &mut || if (cx.cancelled)() { Err(cancelled()) } else { Ok(()) };
-        let ended = tool::run(&mut c, "qemu-utils", TIME, watch)?;
-        if ended.status.success() {
-            return write(&temp, output, tried, cx);
-        }
-        let why = tool::said(&ended);
-        let kind = if why.contains("No space left") { Kind::Full } else { Kind::Outside };
-        Err(DriverError::new(kind, tried, why).fix("look at the datastore's free space: a qcow2 is made there first"))
-    });
+    let made = staging.dir.create("disk").and_then(|temp| through(disk, &temp, output, tried, cx));
     let cleared = staging.remove();
     made.and(cleared)
+}
+
+/// Has qemu-img make a qcow2 of `disk` in `temp`, an empty file, and writes that.
+pub(in crate::drivers::storage) fn through(
+    disk: &File,
+    temp: &File,
+    output: &File,
+    tried: &str,
+    cx: &StepCx<'_>,
+) -> Result<(), DriverError> {
+    let failed = |e| DriverError::io(tried, e);
+    let mut c = tool::command("qemu-img");
+    c.args(["convert", "-f", "raw", "-O", "qcow2", "/dev/stdin", "/dev/stdout"]);
+    c.stdin(disk.try_clone().map_err(failed)?).stdout(temp.try_clone().map_err(failed)?);
+    let cancelled = || super::copy::cancelled(tried);
+    let watch = &mut || if (cx.cancelled)() { Err(cancelled()) } else { Ok(()) };
+    let ended = tool::run(&mut c, "qemu-utils", TIME, watch)?;
+    if ended.status.success() {
+        return write(temp, output, tried, cx);
+    }
+    let why = tool::said(&ended);
+    let kind = if why.contains("No space left") { Kind::Full } else { Kind::Outside };
+    Err(DriverError::new(kind, tried, why).fix("look at the datastore's free space: a qcow2 is made there first"))
 }
 
 /// Writes a file's bytes: holes as holes where the output has some, else as zeros.

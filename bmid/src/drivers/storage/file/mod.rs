@@ -14,18 +14,18 @@
 //! whose id it has not read, and never gives a file its final name before it is whole and durable.
 
 mod convert;
-mod copy;
+pub(super) mod copy;
 mod dir;
-mod export;
+pub(super) mod export;
 mod facts;
 mod ffi;
-mod import;
+pub(super) mod import;
 mod loopfile;
 mod place;
-mod receive;
+pub(super) mod receive;
 mod root;
-mod staging;
-mod tool;
+pub(super) mod staging;
+pub(super) mod tool;
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,19 @@ pub enum Manager {
     Detached,
     /// systemd: bmid runs as one of its services.
     Systemd(Systemd),
+}
+
+impl Manager {
+    /// Who converts under it.
+    #[must_use]
+    pub fn converter(&self) -> Box<dyn Convert> {
+        match self {
+            Manager::Detached => Box::new(Detached),
+            Manager::Systemd(s) => {
+                Box::new(Unit { run: s.run.clone(), systemctl: s.systemctl.clone(), journalctl: s.journalctl.clone() })
+            }
+        }
+    }
 }
 
 /// How systemd is asked.
@@ -89,12 +102,7 @@ impl FileStore {
     /// The driver, with mounts and conversion in the given hands.
     #[must_use]
     pub fn new(manager: Manager) -> FileStore {
-        let converter: Box<dyn Convert> = match &manager {
-            Manager::Detached => Box::new(Detached),
-            Manager::Systemd(s) => {
-                Box::new(Unit { run: s.run.clone(), systemctl: s.systemctl.clone(), journalctl: s.journalctl.clone() })
-            }
-        };
+        let converter = manager.converter();
         FileStore { manager, converter, known: facts::Known::default() }
     }
 
@@ -111,8 +119,7 @@ impl Driver for FileStore {
 
     fn apply(&self, step: &StorageStep, cx: &StepCx<'_>) -> Result<Done, DriverError> {
         let (datastore, place) = step.place();
-        let bmi::model::Place::Folder { path, .. } = place;
-        self.known.saw(datastore, path);
+        self.known.saw(datastore, place::folder(place)?);
         match step {
             StorageStep::MakeStore(s) => root::make(s, &self.manager).map(Done::changed),
             StorageStep::OpenStore(s) => root::reopen(s.datastore, &s.place, &self.manager).map(Done::changed),
@@ -130,8 +137,7 @@ impl Driver for FileStore {
 
     fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
         let Scope::Datastore { datastore, place } = scope else { return Ok(Vec::new()) };
-        let bmi::model::Place::Folder { path, .. } = place;
-        self.known.saw(*datastore, path);
+        self.known.saw(*datastore, place::folder(place)?);
         let root = match root::open(*datastore, place) {
             Ok(root) => root,
             Err(e) if e.kind == Kind::Unavailable => return Ok(Vec::new()),

@@ -9,9 +9,17 @@ use crate::drivers::DriverError;
 /// The file with the datastore's id.
 pub(super) const MARKER: &str = ".bmid-datastore";
 
+/// The folder of a place; another driver's place has none.
+pub(super) fn folder(place: &Place) -> Result<&str, DriverError> {
+    match place {
+        Place::Folder { path, .. } => Ok(path),
+        Place::Rbd(_) => Err(DriverError::new(Kind::Internal, format!("use {}", place.word()), "it is not a folder")),
+    }
+}
+
 /// The path of a place, if it is one that bmid uses.
 pub(super) fn path(place: &Place) -> Result<PathBuf, DriverError> {
-    let Place::Folder { path, .. } = place;
+    let path = folder(place)?;
     let odd = |c: Component<'_>| !matches!(c, Component::RootDir | Component::Normal(_));
     let p = Path::new(path);
     if !p.is_absolute() || p.parent().is_none() || p.components().any(odd) || path.chars().any(char::is_control) {

@@ -21,20 +21,20 @@ use crate::drivers::storage::probe;
 use crate::drivers::{DriverError, StepCx};
 
 /// A disk is whole sectors.
-pub(super) const SECTOR: u64 = 512;
+pub(in crate::drivers::storage) const SECTOR: u64 = 512;
 /// Zeros are left out in pieces of this size, a file system's usual block.
 const BLOCK: usize = 4_096;
 
 /// A client's descriptor.
-struct Source<'a> {
+pub(in crate::drivers::storage) struct Source<'a> {
     file: &'a File,
     /// Read by offset; a pipe is read as it comes.
-    seekable: bool,
-    total: Option<u64>,
+    pub(in crate::drivers::storage) seekable: bool,
+    pub(in crate::drivers::storage) total: Option<u64>,
 }
 
 impl<'a> Source<'a> {
-    fn of(file: &'a File) -> io::Result<Source<'a>> {
+    pub(in crate::drivers::storage) fn of(file: &'a File) -> io::Result<Source<'a>> {
         let meta = file.metadata()?;
         let kind = meta.file_type();
         if kind.is_file() {
@@ -51,7 +51,12 @@ impl<'a> Source<'a> {
     }
 
     /// Fills `buf` from `offset` on; less only at the end. `None`: cancelled.
-    fn fill(&self, offset: u64, buf: &mut [u8], cancelled: &dyn Fn() -> bool) -> io::Result<Option<usize>> {
+    pub(in crate::drivers::storage) fn fill(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+        cancelled: &dyn Fn() -> bool,
+    ) -> io::Result<Option<usize>> {
         let mut done = 0;
         while done < buf.len() {
             if cancelled() {
@@ -128,14 +133,14 @@ pub(super) fn receive(s: &Import, staging: &Staging, input: &File, cx: &StepCx<'
     Ok(arrived)
 }
 
-pub(super) fn tried(s: &Import) -> String {
+pub(in crate::drivers::storage) fn tried(s: &Import) -> String {
     // A folder that is none is another's to refuse.
     let into = super::place::path(&s.place).map(|p| format!(" into {}", p.display())).unwrap_or_default();
     format!("take in image {}{into}", s.image)
 }
 
 /// Refuses what is empty, or said to be raw and starting like another format.
-fn beginning(s: &Import, head: &[u8]) -> Result<(), DriverError> {
+pub(in crate::drivers::storage) fn beginning(s: &Import, head: &[u8]) -> Result<(), DriverError> {
     if head.is_empty() {
         return Err(DriverError::new(Kind::Invalid, tried(s), "the input is empty").fix("give the image's bytes"));
     }
@@ -145,13 +150,13 @@ fn beginning(s: &Import, head: &[u8]) -> Result<(), DriverError> {
     }
 }
 
-pub(super) fn another_format(s: &Import, said: Format, found: Format) -> DriverError {
+pub(in crate::drivers::storage) fn another_format(s: &Import, said: Format, found: Format) -> DriverError {
     DriverError::new(Kind::Corrupt, tried(s), format!("it is said to be {said}, and it is {found}"))
         .fix(format!("say --format {found}, or leave the format out"))
 }
 
 /// Refuses more than was declared or is allowed, as soon as it has come.
-fn within(s: &Import, came: u64) -> Result<(), DriverError> {
+pub(in crate::drivers::storage) fn within(s: &Import, came: u64) -> Result<(), DriverError> {
     if let Some(Bytes(said)) = s.size
         && came > said
     {
@@ -176,7 +181,7 @@ fn too_large(s: &Import, what: String) -> DriverError {
 }
 
 /// Refuses what is not what it was said to be.
-fn as_declared(s: &Import, arrived: &Arrived) -> Result<(), DriverError> {
+pub(in crate::drivers::storage) fn as_declared(s: &Import, arrived: &Arrived) -> Result<(), DriverError> {
     let corrupt = |why: String| {
         Err(DriverError::new(Kind::Corrupt, tried(s), why)
             .fix("the file is damaged or another one; fetch it again, or say what it really is"))
@@ -275,6 +280,6 @@ impl<'a> Sink<'a> {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(in crate::drivers::storage) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -26,15 +26,15 @@ const LOCK: &str = "lock";
 
 /// What is known of an input that arrived whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Arrived {
+pub(in crate::drivers::storage) struct Arrived {
     /// How many bytes were given.
-    pub(super) bytes: u64,
+    pub(in crate::drivers::storage) bytes: u64,
     /// Their MD5.
-    pub(super) md5: String,
+    pub(in crate::drivers::storage) md5: String,
     /// Their SHA-256.
-    pub(super) sha256: String,
+    pub(in crate::drivers::storage) sha256: String,
     /// The SHA-256 of them as a disk: filled up to a whole sector.
-    pub(super) disk_sha256: String,
+    pub(in crate::drivers::storage) disk_sha256: String,
 }
 
 /// One import's folder, held.

@@ -194,6 +194,18 @@ impl Client {
         self.tell(&Request::new(Mode::Device, Op::New).tid(tid).lun(lun).with(backing))
     }
 
+    /// Has tgtd's rbd module open an image as a LUN. It connects in tgtd's loop: ask Ceph before.
+    pub(super) fn lun_rbd(&self, tid: u32, lun: u8, image: &str, options: &str) -> Result<(), Failure> {
+        let backing = Payload::of("path", image)?.and("bstype", "rbd")?.and("bsopts", options)?;
+        self.tell(&Request::new(Mode::Device, Op::New).tid(tid).lun(lun).with(backing))
+    }
+
+    /// Initiators see blocks of 4 KiB, not of an object's 4 MiB.
+    pub(super) fn lun_blocks(&self, tid: u32, lun: u8) -> Result<(), Failure> {
+        let how = Payload::of("lbppbe", "3")?;
+        self.tell(&Request::new(Mode::Device, Op::Update).tid(tid).lun(lun).with(how))
+    }
+
     /// What initiators see as the disk's identity.
     pub(super) fn lun_mark(&self, tid: u32, lun: u8, serial: &str, scsi_id: &str) -> Result<(), Failure> {
         let marks = Payload::of("scsi_id", scsi_id)?.and("scsi_sn", serial)?;

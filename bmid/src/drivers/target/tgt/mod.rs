@@ -12,6 +12,7 @@ mod account;
 mod client;
 mod doctor;
 mod make;
+mod pool;
 mod portal;
 mod seen;
 pub mod show;
@@ -20,6 +21,7 @@ mod swap;
 mod take;
 pub mod wire;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +30,7 @@ use bmi::step::{Fact, Look, Scope, Seen, TargetStep};
 
 use self::client::Client;
 use super::check::check;
-use crate::drivers::{Done, Driver, DriverError, Paths, StepCx, Unseal};
+use crate::drivers::{Done, Driver, DriverError, Paths, Pools, StepCx, Unseal};
 
 /// How long one request may take. The slowest one known, a listing of 5,000 targets, takes under a second.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +43,7 @@ const LET_GO: Duration = Duration::from_secs(5);
 pub struct Tgt {
     paths: Paths,
     unseal: Arc<dyn Unseal>,
+    pools: Option<Arc<dyn Pools>>,
     limit: Duration,
 }
 
@@ -48,7 +51,13 @@ impl Tgt {
     /// Finds each network's tgtd beneath `paths`.
     #[must_use]
     pub fn new(paths: Paths, unseal: Arc<dyn Unseal>) -> Tgt {
-        Tgt { paths, unseal, limit: LIMIT }
+        Tgt { paths, unseal, pools: None, limit: LIMIT }
+    }
+
+    /// The same, for disks in pools too.
+    #[must_use]
+    pub fn with_pools(self, pools: Arc<dyn Pools>) -> Tgt {
+        Tgt { pools: Some(pools), ..self }
     }
 
     fn client(&self, network: Id) -> Client {
@@ -61,7 +70,12 @@ impl Driver for Tgt {
 
     fn apply(&self, step: &TargetStep, _cx: &StepCx<'_>) -> Result<Done, DriverError> {
         check(step)?;
-        let at = At { client: self.client(step.network()), tried: step.describe() };
+        let at = At {
+            client: self.client(step.network()),
+            tried: step.describe(),
+            pools: self.pools.clone(),
+            folder: self.paths.network(step.network()).join("tgtd"),
+        };
         let changed = match step {
             TargetStep::MakeTarget(s) => make::make(&at, s, &*self.unseal),
             TargetStep::DropTarget(s) => take::take(&at, s),
@@ -98,6 +112,10 @@ impl Driver for Tgt {
 struct At {
     client: Client,
     tried: String,
+    /// Who is asked for disks in pools.
+    pools: Option<Arc<dyn Pools>>,
+    /// Files of that tgtd.
+    folder: PathBuf,
 }
 
 impl At {

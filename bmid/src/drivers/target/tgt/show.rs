@@ -177,7 +177,7 @@ fn names(block: &str) -> Vec<String> {
 
 fn luns(block: &str) -> Vec<ListedLun> {
     let mut found: Vec<ListedLun> = Vec::new();
-    let mut known = false;
+    let (mut known, mut pool) = (false, false);
     for line in block.lines() {
         if let Some(n) = line.strip_prefix("        LUN: ") {
             known = false;
@@ -192,6 +192,9 @@ fn luns(block: &str) -> Vec<ListedLun> {
             continue;
         };
         match key {
+            // It stands before the path.
+            "Backing store type" => pool = value == "rbd",
+            "Backing store path" if pool => lun.path = format!("rbd:{value}"),
             "Backing store path" => lun.path = value.to_owned(),
             "SCSI SN" => lun.serial = value.to_owned(),
             "SCSI ID" => lun.scsi_id = value.to_owned(),

@@ -10,7 +10,7 @@ use bmi::step::{Lun, SwapLun};
 use super::client::{Failure, unless};
 use super::show::Listed;
 use super::wire::Code;
-use super::{At, Patience};
+use super::{At, Patience, pool};
 use crate::drivers::DriverError;
 
 /// Brings the LUN to what the step says; whether anything changed.
@@ -24,7 +24,7 @@ pub(super) fn swap(at: &At, s: &SwapLun) -> Result<bool, DriverError> {
     }
     if !same {
         // Before anybody is cut off for nothing.
-        readable(at, &s.to.path)?;
+        ready(at, &s.to)?;
         at.quiet(s.tid, &s.iqn, s.force)?;
         close(at, s.tid, s.to.number)?;
         if let Err(e) = put(at, s.tid, &s.to) {
@@ -77,6 +77,10 @@ fn back(at: &At, s: &SwapLun, path: &str, e: DriverError) -> DriverError {
 
 /// Opens a backing as a LUN and marks it.
 pub(super) fn put(at: &At, tid: u32, lun: &Lun) -> Result<(), DriverError> {
+    if lun.pool.is_some() {
+        pool::open(at, tid, lun)?;
+        return at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id).map_err(|e| at.failed(e));
+    }
     match at.client.lun_new(tid, lun.number, &lun.path) {
         Ok(()) => {}
         Err(e) if e.code() == Some(Code::INVALID) => {
@@ -98,6 +102,11 @@ pub(super) fn close(at: &At, tid: u32, lun: u8) -> Result<(), DriverError> {
             Err(e) => return Err(at.failed(e)),
         }
     }
+}
+
+/// Whether a backing could be opened.
+fn ready(at: &At, lun: &Lun) -> Result<(), DriverError> {
+    if lun.pool.is_some() { pool::exists(at, lun) } else { readable(at, &lun.path) }
 }
 
 /// tgtd's one word for a backing that it cannot open says nothing: look ourselves.

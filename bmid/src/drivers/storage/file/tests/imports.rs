@@ -78,8 +78,8 @@ fn a_staging_that_differs_from_the_source_gives_way_to_it() {
         let rig = made(&driver, ground.folder(&format!("store-{spoil_at}-{longer}")));
         let step = undeclared(&rig);
         cancelled_at(&rig, &step, &file(&bytes), 2_000_000);
-        let Place::Folder { path, .. } = &rig.place;
-        let staged = Path::new(path).join("staging").join(&step.staging).join("data");
+        let path = rig.place.word();
+        let staged = Path::new(&path).join("staging").join(&step.staging).join("data");
         let mut old = fs::read(&staged).unwrap();
         old[spoil_at] ^= 0xff;
         if longer {

@@ -136,6 +136,7 @@ fn a_loop_file_is_allocated_in_full_unless_it_is_to_be_thin() {
     let driver = driver();
     let thick = match ground.looped("thick", 300 << 20) {
         Place::Folder { path, loop_size, .. } => Place::Folder { path, loop_size, thin: false },
+        other => other,
     };
     made(&driver, thick);
     made(&driver, ground.looped("thin", 300 << 20));
@@ -155,6 +156,7 @@ fn a_loop_that_cannot_be_leaves_nothing_behind() {
     ground.file_system("ext4", 100 << 20);
     let place = match ground.looped("ext4/store", 300 << 20) {
         Place::Folder { path, loop_size, .. } => Place::Folder { path, loop_size, thin: false },
+        other => other,
     };
     let large = Rig { driver: &driver, place, datastore: id(100) };
     assert_eq!(large.apply(large.make()).unwrap_err().kind, Kind::Full);

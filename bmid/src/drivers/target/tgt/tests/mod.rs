@@ -6,6 +6,7 @@
 mod access;
 mod bad_socket;
 mod cuts;
+mod pools;
 mod pure;
 mod real;
 

@@ -1,0 +1,86 @@
+//! What is done in the background in a pool: purging the trash, and flattening what stands too deep.
+//!
+//! One thread a datastore, one thing at a time: that is the limit. It finds its work in the pool, so a restart forgets nothing;
+//! it touches only what carries our prefix, and ends with the pool's connection.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bmi::model::Id;
+
+use super::image::ffi::Which;
+use super::pool::{Pool, absent};
+use super::{names, store};
+use crate::drivers::DriverError;
+
+/// How long what has to wait is left alone.
+const PAUSE: Duration = Duration::from_secs(20);
+
+/// The bell of one datastore's background.
+#[derive(Debug, Clone)]
+pub(super) struct Chores(SyncSender<()>);
+
+impl Chores {
+    /// Starts with a look at what an earlier bmid left.
+    pub(super) fn start(pool: &Arc<Pool>, datastore: Id) -> Result<Chores, DriverError> {
+        let (bell, rung) = sync_channel(1);
+        let pool = Arc::downgrade(pool);
+        std::thread::Builder::new()
+            .name("bmid-ceph-bg".to_owned())
+            .spawn(move || work(&pool, datastore, &rung))
+            .map_err(|e| DriverError::io("start the background of a pool", e))?;
+        Ok(Chores(bell))
+    }
+
+    /// There is something to do.
+    pub(super) fn ring(&self) {
+        // Full: it is told already.
+        let _ = self.0.try_send(());
+    }
+}
+
+fn work(pool: &Weak<Pool>, datastore: Id, rung: &Receiver<()>) {
+    loop {
+        let Some(held) = pool.upgrade() else { return };
+        let left = sweep(&held, datastore);
+        drop(held);
+        let next =
+            if left { rung.recv_timeout(PAUSE) } else { rung.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+        if matches!(next, Err(RecvTimeoutError::Disconnected)) {
+            return;
+        }
+    }
+}
+
+/// Does what can be done now. True: something has to wait.
+fn sweep(pool: &Pool, datastore: Id) -> bool {
+    let flat = format!("flat.{datastore}.");
+    let mut left = match pool.entries::<String>(&flat) {
+        Ok(found) => found.iter().map(|(key, _)| flatten(pool, key, &key[flat.len()..])).fold(false, |a, b| a | b),
+        Err(_) => true,
+    };
+    left |= store::purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
+    left
+}
+
+/// Flattens one image; true: it has to wait. Its users go on meanwhile.
+fn flatten(pool: &Pool, key: &str, id: &str) -> bool {
+    let flat = match absent(pool.open(Which::Id(id))) {
+        // EINVAL: it has no parent, an earlier try came so far.
+        Ok(Some(image)) => match image.flatten() {
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => true,
+            Err(e) => {
+                tracing::warn!(image = id, error = %e, "an image is not flattened yet");
+                false
+            }
+        },
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    if flat && let Ok(Some(mark)) = pool.mark(id) {
+        // Told too much, a depth only has one more image flattened.
+        let _ = pool.set_mark(id, &names::Mark { depth: 0, ..mark });
+    }
+    !(flat && pool.remove_entry(key).is_ok())
+}

@@ -1,0 +1,121 @@
+//! A connection to a cluster: unsafe code of this driver's, beside `rbd/ffi.rs`, whose rules hold here too.
+
+#![allow(unsafe_code, reason = "a C library without a safe wrapper, found at run time")]
+
+use std::ptr::{null, null_mut};
+
+use nix::errno::Errno;
+
+use super::super::ffi::{Api, Raw, api, check, owned, text};
+
+/// A connection to a cluster.
+pub(in super::super) struct Cluster {
+    api: &'static Api,
+    raw: Raw,
+}
+
+// SAFETY: librados says that a cluster's handle may be used by many threads.
+unsafe impl Send for Cluster {}
+// SAFETY: as above.
+unsafe impl Sync for Cluster {}
+
+impl Cluster {
+    pub(in super::super) fn api(&self) -> &'static Api {
+        self.api
+    }
+
+    pub(in super::super) fn raw(&self) -> Raw {
+        self.raw
+    }
+
+    /// Connects as `client.<user>`. Says which call failed.
+    pub(in super::super) fn connect(
+        user: &str,
+        conf: &str,
+        options: &[(&str, &str)],
+    ) -> Result<Cluster, (&'static str, Errno)> {
+        let api = api().map_err(|_| ("load", Errno::ENOSYS))?;
+        let at = |call| move |e| (call, e);
+        let name = text(&format!("client.{user}")).map_err(at("create"))?;
+        let mut raw = null_mut();
+        // SAFETY: texts that outlive the call, and a place for the handle.
+        check(unsafe { (api.rados.rados_create2)(&mut raw, c"ceph".as_ptr(), name.as_ptr(), 0) })
+            .map_err(at("create"))?;
+        let cluster = Cluster { api, raw };
+        let conf = text(conf).map_err(at("conf"))?;
+        // SAFETY: a handle that was just made and a text that outlives the call.
+        check(unsafe { (api.rados.rados_conf_read_file)(raw, conf.as_ptr()) }).map_err(at("conf"))?;
+        for (key, value) in options {
+            let (key, value) = (text(key).map_err(at("option"))?, text(value).map_err(at("option"))?);
+            // SAFETY: as above.
+            check(unsafe { (api.rados.rados_conf_set)(raw, key.as_ptr(), value.as_ptr()) }).map_err(at("option"))?;
+        }
+        // SAFETY: as above; it is connected once.
+        check(unsafe { (api.rados.rados_connect)(raw) }).map_err(at("connect"))?;
+        Ok(cluster)
+    }
+
+    /// The oldest client the cluster has to serve by its maps, and the oldest it is told to admit, as release numbers.
+    pub(in super::super) fn min_compatible_client(&self) -> Result<(i8, i8), Errno> {
+        let (mut min, mut required) = (0, 0);
+        // SAFETY: a connected handle and two places to fill.
+        check(unsafe { (self.api.rados.rados_get_min_compatible_client)(self.raw, &mut min, &mut required) })?;
+        Ok((min, required))
+    }
+
+    /// Whether a client's address, as librbd tells it of a lock's owner, is this connection's.
+    pub(in super::super) fn is_own(&self, address: &str) -> Result<bool, Errno> {
+        let mut raw = null_mut();
+        // SAFETY: a connected handle and a place for a text that librados allocates.
+        check(unsafe { (self.api.rados.rados_getaddrs)(self.raw, &mut raw) })?;
+        let ours = owned(raw);
+        // SAFETY: librados allocated it for us.
+        unsafe { (self.api.rados.rados_buffer_free)(raw) };
+        // `v2:10.0.0.1:0/3141592653`: hosts and protocols may be told in two ways, the number is the client's own.
+        let number = |a: &str| a.rsplit_once('/').map(|(_, n)| n.trim_end_matches(']').to_owned());
+        let own: Vec<String> = ours.split(',').filter_map(number).collect();
+        Ok(number(address).is_some_and(|n| own.contains(&n)))
+    }
+
+    /// Asks the monitors; `command` is JSON, so is the answer.
+    pub(in super::super) fn ask(&self, command: &str) -> Result<Vec<u8>, Errno> {
+        let command = text(command)?;
+        let (mut out, mut out_len, mut said, mut said_len) = (null_mut(), 0, null_mut(), 0);
+        let api = &self.api.rados;
+        // SAFETY: one command that outlives the call, no input, and places for what librados allocates.
+        let ret = unsafe {
+            let words = [command.as_ptr()];
+            (api.rados_mon_command)(
+                self.raw,
+                words.as_ptr(),
+                1,
+                null(),
+                0,
+                &mut out,
+                &mut out_len,
+                &mut said,
+                &mut said_len,
+            )
+        };
+        let answer = if out.is_null() {
+            Vec::new()
+        } else {
+            // SAFETY: librados allocated so many bytes.
+            unsafe { std::slice::from_raw_parts(out.cast::<u8>(), out_len) }.to_vec()
+        };
+        for buffer in [out, said] {
+            if !buffer.is_null() {
+                // SAFETY: librados allocated it for us, and nothing points into it any more.
+                unsafe { (api.rados_buffer_free)(buffer) };
+            }
+        }
+        check(ret).map(|_| answer)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // SAFETY: the handle's one owner ends; whatever came out of it holds an `Arc` of it and has ended before.
+        unsafe { (self.api.rados.rados_shutdown)(self.raw) };
+    }
+}

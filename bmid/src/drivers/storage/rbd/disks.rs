@@ -1,0 +1,268 @@
+//! Disks in a pool: clones, snapshots, and what becomes of those that go.
+//!
+//! A clone is whole when it carries its mark; one without it was cut off and is made anew. A snapshot is an RBD snapshot of
+//! its volume; the register says of which. A removed volume goes to the trash at once and is purged later; while snapshots
+//! of it live it is only renamed. So nothing that the user may delete is ever held by what was made from it.
+
+use bmi::model::{Id, Kind};
+use bmi::step::{self, Backing, BackingKind};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::image::ffi::Which;
+use super::names::{self, BASE, Mark};
+use super::pool::{Pool, absent, failed};
+use crate::drivers::{Done, DriverError};
+
+/// A clone with more parents above it is flattened in the background.
+const DEEPEST: u32 = 4;
+
+/// A datastore in its pool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) datastore: Id,
+    pub(super) engine: Id,
+}
+
+/// What the register says of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SnapEntry {
+    /// Of which volume.
+    pub(super) volume: Backing,
+    /// The RBD image's id, which it keeps under every name.
+    pub(super) image: String,
+    /// It is there.
+    pub(super) done: bool,
+}
+
+/// Where a clone's bytes come from.
+struct Parent {
+    image: String,
+    snap: String,
+    depth: u32,
+    /// The volume that `snap` was made on for this clone alone.
+    passing: bool,
+}
+
+impl Site<'_> {
+    pub(super) fn name(&self, what: &Backing) -> String {
+        what.rbd_name(&self.pool.place.prefix())
+    }
+
+    fn hidden(&self, what: &Backing) -> String {
+        names::hidden(&self.pool.place.prefix(), what)
+    }
+
+    pub(super) fn snap_key(&self, what: &Backing) -> String {
+        format!("snap.{}.{}", self.datastore, what.name())
+    }
+
+    pub(super) fn flat_key(&self, image: &str) -> String {
+        format!("flat.{}.{image}", self.datastore)
+    }
+
+    pub(super) fn mark(&self, what: &Backing, depth: u32) -> Mark {
+        let Backing { kind, id, generation } = *what;
+        Mark { engine: self.engine, datastore: self.datastore, kind, id, generation, depth, imported: None }
+    }
+
+    /// The whole image of that name: its id and mark. One that was cut off is none, and gone afterwards if `clear`.
+    pub(super) fn whole(
+        &self,
+        what: &Backing,
+        tried: &str,
+        clear: bool,
+    ) -> Result<Option<(String, Mark)>, DriverError> {
+        let (name, fail) = (self.name(what), |e| failed(tried, e));
+        let Some(id) = self.pool.id_of(&name).map_err(fail)? else { return Ok(None) };
+        match self.pool.mark(&id).map_err(fail)? {
+            Some(mark) if mark.datastore == self.datastore && mark.backing() == *what => Ok(Some((id, mark))),
+            Some(mark) => {
+                let why = format!("image {name} carries the mark of {} of datastore {}", mark.id, mark.datastore);
+                Err(DriverError::new(Kind::Conflict, tried, why).fix("it is not touched; look at who renamed it"))
+            }
+            None => {
+                if clear {
+                    self.discard(&name).map_err(fail)?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once.
+    pub(super) fn discard(&self, name: &str) -> Result<bool, Errno> {
+        match self.pool.io.trash(name) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(_) => absent(self.pool.io.remove(name)).map(|gone| gone.is_some()),
+        }
+    }
+
+    /// What the register says of a snapshot.
+    pub(super) fn snap_entry(&self, what: &Backing, tried: &str) -> Result<Option<SnapEntry>, DriverError> {
+        self.pool.entry(&self.snap_key(what)).map_err(|e| failed(tried, e))
+    }
+
+    /// The name and the RBD snapshot under which a backing's bytes are read; no snapshot for a volume.
+    pub(super) fn source(&self, what: &Backing, tried: &str) -> Result<Option<(String, Option<String>)>, DriverError> {
+        match what.kind {
+            BackingKind::Image => Ok(self.whole(what, tried, false)?.map(|_| (self.name(what), Some(BASE.to_owned())))),
+            BackingKind::Volume => Ok(self.whole(what, tried, false)?.map(|_| (self.name(what), None))),
+            BackingKind::Snapshot => {
+                let Some(entry) = self.snap_entry(what, tried)?.filter(|e| e.done) else { return Ok(None) };
+                let volume = self.name(&entry.volume);
+                let there = self.pool.id_of(&volume).map_err(|e| failed(tried, e))?.is_some_and(|id| id == entry.image);
+                Ok(Some((if there { volume } else { self.hidden(&entry.volume) }, Some(names::snap(what)))))
+            }
+        }
+    }
+
+    fn depth(&self, image: &str, tried: &str) -> Result<u32, DriverError> {
+        let fail = |e| failed(tried, e);
+        let Some(id) = self.pool.id_of(image).map_err(fail)? else { return Ok(0) };
+        Ok(self.pool.mark(&id).map_err(fail)?.map_or(0, |m| m.depth))
+    }
+
+    fn parent(&self, s: &step::Clone, tried: &str) -> Result<Parent, DriverError> {
+        let gone = || {
+            DriverError::new(Kind::Outside, tried, "the disk to copy is not there")
+                .fix("`bmictl reconcile --check` shows what else is missing")
+        };
+        let (image, snap) = self.source(&s.from, tried)?.ok_or_else(gone)?;
+        let depth = self.depth(&image, tried)?;
+        if let Some(snap) = snap {
+            return Ok(Parent { image, snap, depth, passing: false });
+        }
+        let snap = names::through(&s.to);
+        let volume = self.pool.open(Which::Name(&image)).map_err(|e| failed(tried, e))?;
+        match volume.snap(&snap) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(Parent { image, snap, depth, passing: true }),
+            Err(e) => Err(failed(tried, e)),
+        }
+    }
+
+    /// Carries out a [`step::Clone`]. True in the second: there is work for the background.
+    pub(super) fn clone(&self, s: &step::Clone) -> Result<(Done, bool), DriverError> {
+        let tried = format!("clone {} {} from {} {}", s.to.folder(), s.to.name(), s.from.folder(), s.from.name());
+        if s.to.kind == BackingKind::Snapshot {
+            return Ok((self.tag(s, &tried)?, false));
+        }
+        if self.whole(&s.to, &tried, true)?.is_some() {
+            return Ok((Done::ALREADY, false));
+        }
+        let parent = self.parent(s, &tried)?;
+        let (name, fail) = (self.name(&s.to), |e| failed(&tried, e));
+        let cloned = self.pool.io.make_clone(&parent.image, &parent.snap, &name);
+        if parent.passing {
+            // Its clone keeps what it needs of it.
+            let volume = self.pool.open(Which::Name(&parent.image)).map_err(fail)?;
+            absent(volume.unsnap(&parent.snap)).map_err(fail)?;
+        }
+        cloned.map_err(fail)?;
+        let id = self.pool.id_of(&name).map_err(fail)?.ok_or_else(|| fail(Errno::ENOENT))?;
+        if s.to.kind == BackingKind::Image {
+            self.pool.open(Which::Name(&name)).and_then(|image| image.snap(BASE)).map_err(fail)?;
+        }
+        let depth = parent.depth + 1;
+        let chore = s.to.kind == BackingKind::Image || depth > DEEPEST;
+        if chore {
+            self.pool.set_entry(&self.flat_key(&id), &name).map_err(fail)?;
+        }
+        self.pool.set_mark(&id, &self.mark(&s.to, depth)).map_err(fail)?;
+        Ok((Done::CHANGED, chore))
+    }
+
+    /// Makes a snapshot of a volume.
+    fn tag(&self, s: &step::Clone, tried: &str) -> Result<Done, DriverError> {
+        let (key, fail) = (self.snap_key(&s.to), |e| failed(tried, e));
+        let begun = self.snap_entry(&s.to, tried)?;
+        if begun.as_ref().is_some_and(|e| e.done) {
+            return Ok(Done::ALREADY);
+        }
+        if s.from.kind != BackingKind::Volume {
+            let why = "in a pool, snapshots are made of volumes alone";
+            return Err(DriverError::new(Kind::Invalid, tried, why).fix("this is a defect of bmid; please report it"));
+        }
+        let Some((id, _)) = self.whole(&s.from, tried, false)? else {
+            return Err(DriverError::new(Kind::Outside, tried, "the disk to copy is not there")
+                .fix("`bmictl reconcile --check` shows what else is missing"));
+        };
+        let entry = SnapEntry { volume: s.from, image: id, done: false };
+        self.pool.set_entry(&key, &entry).map_err(fail)?;
+        let volume = self.pool.open(Which::Id(&entry.image)).map_err(fail)?;
+        match volume.snap(&names::snap(&s.to)) {
+            // One that was cut off has no snapshot, or one that nobody knows of yet: the bytes may have changed since.
+            Err(Errno::EEXIST) => {
+                absent(volume.unsnap(&names::snap(&s.to))).map_err(fail)?;
+                volume.snap(&names::snap(&s.to)).map_err(fail)?;
+            }
+            made => made.map_err(fail)?,
+        }
+        self.pool.set_entry(&key, &SnapEntry { done: true, ..entry }).map_err(fail)?;
+        Ok(Done::CHANGED)
+    }
+
+    /// Carries out a [`step::Remove`]. What went lies in the trash.
+    pub(super) fn remove(&self, what: &Backing) -> Result<Done, DriverError> {
+        let tried = format!("remove {} {}", what.folder(), what.name());
+        if what.kind == BackingKind::Snapshot {
+            return self.untag(what, &tried);
+        }
+        let (name, fail) = (self.name(what), |e| failed(&tried, e));
+        let Some((id, _)) = self.whole(what, &tried, false)? else {
+            // Half-made, or nothing.
+            return self.discard(&name).map(Done::changed).map_err(fail);
+        };
+        if what.kind == BackingKind::Volume && self.tagged(&id, &tried)? {
+            self.pool.io.rename(&name, &self.hidden(what)).map_err(fail)?;
+        } else {
+            self.pool.io.trash(&name).map_err(fail)?;
+        }
+        Ok(Done::CHANGED)
+    }
+
+    /// Whether a volume has snapshots of ours.
+    fn tagged(&self, id: &str, tried: &str) -> Result<bool, DriverError> {
+        let fail = |e| failed(tried, e);
+        if self.pool.count_snaps(id).map_err(fail)? == 0 {
+            return Ok(false);
+        }
+        let found = self.pool.open_read(Which::Id(id), None).and_then(|image| image.snaps()).map_err(fail)?;
+        Ok(found.iter().any(|s| s.starts_with("bmi.") && !s.starts_with("bmi.to.")))
+    }
+
+    fn untag(&self, what: &Backing, tried: &str) -> Result<Done, DriverError> {
+        let fail = |e| failed(tried, e);
+        let Some(entry) = self.snap_entry(what, tried)? else { return Ok(Done::ALREADY) };
+        if let Some(volume) = absent(self.pool.open(Which::Id(&entry.image))).map_err(fail)? {
+            absent(volume.unsnap(&names::snap(what))).map_err(fail)?;
+        }
+        let hidden = self.hidden(&entry.volume);
+        let its = self.pool.id_of(&hidden).map_err(fail)?.is_some_and(|id| id == entry.image);
+        if its && !self.tagged(&entry.image, tried)? {
+            absent(self.pool.io.trash(&hidden)).map_err(fail)?;
+        }
+        self.pool.remove_entry(&self.snap_key(what)).map_err(fail)?;
+        Ok(Done::CHANGED)
+    }
+}
+
+/// Whether a disk can be opened; the lock of an owner that died is broken. Without that the first write would wait half a
+/// minute for the owner to be given up.
+pub(super) fn ready(pool: &Pool, name: &str, tried: &str) -> Result<(), DriverError> {
+    let fail = |e| failed(tried, e);
+    // Opened to be changed: librbd tells nobody else about locks. It takes none by that.
+    let Some(image) = absent(pool.open(Which::Name(name))).map_err(fail)? else {
+        return Err(DriverError::new(Kind::Unavailable, tried, "the image is not there")
+            .fix("`bmictl datastore show` says whether its datastore is there"));
+    };
+    for owner in image.owners().map_err(fail)? {
+        // Work in the background holds a lock of ours, and lets go by itself.
+        if !pool.cluster.is_own(&owner).map_err(fail)? {
+            image.break_lock(&owner).map_err(fail)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Datastores in pools of a Ceph cluster.
+//!
+//! ```text
+//! PREFIX.i.<id>.0@base     a golden image and the snapshot that disks are cloned from
+//! PREFIX.v.<id>.<gen>      a volume: a clone (format 2)
+//!   @bmi.<id>.0            a snapshot of it
+//! PREFIX.h.<id>.<gen>      a removed volume that snapshots still need
+//! PREFIX.n.<digest>        an unfinished import
+//! bmid.register            object with a map: datastores, snapshots, unfinished imports, chores
+//! ```
+//!
+//! librados and librbd are loaded when a pool is first used; a host without them serves everything else. It keeps nothing
+//! between calls that a restart would miss: connections, and what runs. It never touches what its names and marks do not say
+//! is its own.
+
+mod chores;
+/// Connections.
+mod cluster {
+    pub(super) mod ffi;
+}
+mod disks;
+mod export;
+mod ffi;
+/// Open images.
+mod image {
+    pub(super) mod ffi;
+}
+mod import;
+mod local;
+mod names;
+mod pool;
+mod receive;
+mod store;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bmi::model::{Id, Kind, Place, RbdPlace};
+use bmi::step::{Fact, Finding, Look, Scope, Seen, Severity, StorageStep};
+
+use self::chores::Chores;
+use self::pool::Pool;
+use super::file::Convert;
+use crate::drivers::{Done, Driver, DriverError, Pools, StepCx};
+
+/// How long a question may take; one for everything in a pool may take longer.
+const PATIENCE: Duration = Duration::from_secs(7);
+
+/// A pool that is connected, and the background of its datastore.
+#[derive(Debug, Clone)]
+struct Connected {
+    pool: Arc<Pool>,
+    chores: Chores,
+}
+
+/// The driver.
+pub struct RbdStore {
+    /// Where conversions are made: files of this host.
+    scratch: PathBuf,
+    converter: Box<dyn Convert>,
+    connected: Mutex<HashMap<Id, Connected>>,
+    /// Which datastores were asked about: what the doctor looks at.
+    known: Mutex<BTreeMap<Id, RbdPlace>>,
+    running: import::Running,
+}
+
+impl std::fmt::Debug for RbdStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RbdStore").field("scratch", &self.scratch).finish_non_exhaustive()
+    }
+}
+
+impl RbdStore {
+    /// The driver; conversions are made in `scratch`.
+    #[must_use]
+    pub fn new(scratch: PathBuf, converter: Box<dyn Convert>) -> RbdStore {
+        let (connected, known, running) = Default::default();
+        RbdStore { scratch, converter, connected, known, running }
+    }
+
+    fn connect(&self, datastore: Id, place: &RbdPlace) -> Result<Connected, DriverError> {
+        let held = |f: &mut dyn FnMut(&mut HashMap<Id, Connected>)| {
+            f(&mut self.connected.lock().unwrap_or_else(PoisonError::into_inner));
+        };
+        let mut found = None;
+        held(&mut |all| found = all.get(&datastore).filter(|c| c.pool.place == *place).cloned());
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        // Not under the lock: another pool's users do not wait for this one.
+        let pool = Arc::new(Pool::connect(place)?);
+        let made = Connected { chores: Chores::start(&pool, datastore)?, pool };
+        held(&mut |all| {
+            found = Some(all.entry(datastore).and_modify(|c| renew(c, &made)).or_insert_with(|| made.clone()).clone())
+        });
+        Ok(found.unwrap_or(made))
+    }
+
+    /// Forgets a connection that no longer serves; the next step makes another.
+    fn heed<T>(&self, datastore: Id, result: Result<T, DriverError>) -> Result<T, DriverError> {
+        if result.as_ref().is_err_and(Pool::is_lost) {
+            self.connected.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
+        }
+        result
+    }
+
+    fn run(&self, step: &StorageStep, place: &RbdPlace, cx: &StepCx<'_>) -> Result<Done, DriverError> {
+        let (datastore, _) = step.place();
+        let Connected { pool, chores } = self.connect(datastore, place)?;
+        let done = match step {
+            StorageStep::MakeStore(s) => return store::make(&pool, s).map(Done::changed),
+            StorageStep::UnmakeStore(s) => {
+                let done = store::unmake(&pool, s).map(Done::changed)?;
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
+                self.connected.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
+                return Ok(done);
+            }
+            StorageStep::OpenStore(_) => store::open(&pool, datastore).map(|_| Done::ALREADY)?,
+            StorageStep::Import(s) => {
+                let by = (&*self.converter, &*self.scratch, &self.running);
+                import::import(&store::open(&pool, datastore)?, s, by, cx)?
+            }
+            StorageStep::Clone(s) => {
+                let (done, chore) = store::open(&pool, datastore)?.clone(s)?;
+                if chore {
+                    chores.ring();
+                }
+                return Ok(done);
+            }
+            StorageStep::Remove(s) => store::open(&pool, datastore)?.remove(&s.what)?,
+            StorageStep::Export(s) => {
+                return export::export(&store::open(&pool, datastore)?, s, &self.scratch, cx);
+            }
+        };
+        chores.ring();
+        Ok(done)
+    }
+
+    fn facts(&self, datastore: Id, place: &RbdPlace) -> Result<Fact, DriverError> {
+        let asked = self.connect(datastore, place).and_then(|c| {
+            c.pool.ask(&format!("look at pool {}", place.spec()), PATIENCE, move |pool| store::facts(pool, datastore))
+        });
+        match self.heed(datastore, asked) {
+            Ok(facts) => Ok(Fact::Datastore(facts)),
+            Err(e) if e.kind == Kind::Unavailable => Ok(Fact::Datastore(store::unreachable(place, &e))),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn saw(&self, datastore: Id, place: &RbdPlace) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(datastore, place.clone());
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.into_iter().map(|(datastore, place)| self.finding(datastore, &place)).collect()
+    }
+
+    fn finding(&self, datastore: Id, place: &RbdPlace) -> Finding {
+        let check = format!("datastore in pool {}", place.spec());
+        let told = |severity, found: String, fix: &str| Finding { check, severity, found, fix: fix.to_owned() };
+        match self.facts(datastore, place) {
+            Ok(Fact::Datastore(facts)) => match facts.problem {
+                Some(problem) => told(Severity::Error, problem, "`bmictl reconcile` looks again when that is repaired"),
+                None if facts.free.0 < facts.total.0 / 10 => told(
+                    Severity::Warning,
+                    format!("{} of {} are free", facts.free, facts.total),
+                    "add OSDs or remove disks; a full pool stops the writes of running machines",
+                ),
+                None => told(Severity::Ok, format!("{} free, clones share bytes", facts.free), ""),
+            },
+            Ok(_) => told(Severity::Error, "the pool gave no answer".to_owned(), ""),
+            Err(e) => told(Severity::Error, e.why.clone(), &e.fix),
+        }
+    }
+}
+
+/// Two that connected at once keep one connection; a changed place has its own.
+fn renew(old: &mut Connected, new: &Connected) {
+    if old.pool.place != new.pool.place {
+        *old = new.clone();
+    }
+}
+
+impl Pools for RbdStore {
+    fn ready(&self, place: &RbdPlace, image: &str) -> Result<(), DriverError> {
+        let tried = format!("reach disk {image} in pool {}", place.spec());
+        let ready = self.connect(place.datastore, place).and_then(|c| {
+            let name = image.to_owned();
+            c.pool.ask(&tried, PATIENCE, {
+                let tried = tried.clone();
+                move |pool| disks::ready(pool, &name, &tried)
+            })
+        });
+        self.heed(place.datastore, ready)
+    }
+}
+
+impl Driver for RbdStore {
+    type Step = StorageStep;
+
+    fn apply(&self, step: &StorageStep, cx: &StepCx<'_>) -> Result<Done, DriverError> {
+        let (datastore, place) = step.place();
+        let Place::Rbd(place) = place else {
+            return Err(DriverError::new(Kind::Internal, step.describe(), "that datastore is not in a pool"));
+        };
+        self.saw(datastore, place);
+        self.heed(datastore, self.run(step, place, cx))
+    }
+
+    fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
+        let Scope::Datastore { datastore, place: Place::Rbd(place) } = scope else { return Ok(Vec::new()) };
+        let datastore = *datastore;
+        self.saw(datastore, place);
+        let seen = self.connect(datastore, place).and_then(|c| {
+            let tried = format!("look into pool {}", place.spec());
+            c.pool.ask(&tried, 4 * PATIENCE, move |pool| store::observe(&store::open(pool, datastore)?))
+        });
+        match self.heed(datastore, seen) {
+            Err(e) if e.kind == Kind::Unavailable => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
+    fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
+        match look {
+            Look::Datastore(id, key) => key.rbd.as_ref().map(|place| self.facts(*id, place)),
+            Look::Doctor { .. } => Some(Ok(Fact::Findings(self.findings()))),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

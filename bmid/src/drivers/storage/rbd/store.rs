@@ -1,0 +1,248 @@
+//! A datastore in a pool: made, found again, looked at, taken away.
+//!
+//! The register holds its id and its engine's. Unless that is read and matches, nothing is planned, written or believed gone:
+//! a pool of another cluster looks exactly like an empty one.
+
+use bmi::model::{Bytes, Id, Kind, RbdPlace};
+use bmi::step::{DatastoreFacts, MakeStore, Seen, UnmakeStore};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::disks::{Site, SnapEntry};
+use super::image::ffi::Which;
+use super::import::Stage;
+use super::names::{self, BASE, Named};
+use super::pool::{Pool, absent, failed, store_key};
+use crate::drivers::DriverError;
+
+/// What the register says of a datastore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoreEntry {
+    datastore: Id,
+    engine: Id,
+}
+
+/// The datastore in its pool, or why it is not available.
+pub(super) fn open<'a>(pool: &'a Pool, datastore: Id) -> Result<Site<'a>, DriverError> {
+    let tried = format!("use datastore {datastore} in pool {}", pool.place.spec());
+    let found: Option<StoreEntry> = pool.entry(&store_key(datastore)).map_err(|e| failed(&tried, e))?;
+    match found {
+        Some(entry) => Ok(Site { pool, datastore, engine: entry.engine }),
+        None => Err(DriverError::new(Kind::Unavailable, tried, "the pool does not hold the datastore's id")
+            .fix("look whether the configuration names the right cluster; `bmictl reconcile` looks again")),
+    }
+}
+
+/// Makes it, or says whose it is. True: something was made.
+pub(super) fn make(pool: &Pool, s: &MakeStore) -> Result<bool, DriverError> {
+    let tried = format!("make a datastore in pool {}", pool.place.spec());
+    let fail = |e| failed(&tried, e);
+    let conflict = |entry: &StoreEntry| {
+        let why = format!("it is that of datastore {} of engine {}", entry.datastore, entry.engine);
+        Err(DriverError::new(Kind::Conflict, tried.as_str(), why).fix("choose another pool or namespace"))
+    };
+    for (_, entry) in pool.entries::<StoreEntry>("store.").map_err(fail)? {
+        match (entry.datastore == s.datastore, entry.engine == s.engine) {
+            (true, true) => return Ok(false),
+            (false, false) => {}
+            _ => return conflict(&entry),
+        }
+    }
+    try_out(pool, &tried)?;
+    let entry = StoreEntry { datastore: s.datastore, engine: s.engine };
+    pool.set_entry(&store_key(s.datastore), &entry).map_err(fail)?;
+    Ok(true)
+}
+
+const CLONING: &str = "a clone (format 2) cannot be made in it";
+
+/// Does once what every node needs, so that a missing right is told now: an image, a snapshot, a clone, and their end.
+fn try_out(pool: &Pool, tried: &str) -> Result<(), DriverError> {
+    let (image, child) = (format!("{}.n.try", pool.place.prefix()), format!("{}.n.tried", pool.place.prefix()));
+    let clear = || {
+        // What an earlier try left; a failure shows when it is made anew.
+        let _ = pool.io.remove(&child);
+        let _ = pool.open(Which::Name(&image)).and_then(|i| i.unsnap(BASE));
+        let _ = pool.io.remove(&image);
+    };
+    clear();
+    let step = |what: &'static str| move |e| (what, e);
+    let tries = || {
+        pool.io.create(&image, 4 << 20).map_err(step("an image cannot be made in it"))?;
+        let open = pool.open(Which::Name(&image)).map_err(step("an image cannot be opened in it"))?;
+        open.write(0, &[1; 4_096]).map_err(step("an image cannot be written in it"))?;
+        open.snap(BASE).map_err(step("a snapshot cannot be made in it"))?;
+        drop(open);
+        pool.io.make_clone(&image, BASE, &child).map_err(step(CLONING))?;
+        pool.io.trash(&child).map_err(step("an image cannot be moved to its trash"))
+    };
+    let tries: Result<(), (&str, Errno)> = tries();
+    purge(pool, |name| name == child);
+    clear();
+    let (what, e) = match tries {
+        Ok(()) => return Ok(()),
+        Err(failure) => failure,
+    };
+    let told = failed(tried, e);
+    let mut why = format!("{what}: {}", told.why);
+    if what == CLONING
+        && let Ok((_, required)) = pool.cluster.min_compatible_client()
+        && required < 13
+    {
+        why.push_str(&format!("; the cluster admits clients of release {required}, and clones need 13 (mimic)"));
+        return Err(DriverError { why, ..told }
+            .fix("`ceph osd set-require-min-compat-client mimic`, and caps as `profile rbd` gives them"));
+    }
+    Err(DriverError { why, ..told })
+}
+
+/// Takes it away if it is empty. True: something went.
+pub(super) fn unmake(pool: &Pool, s: &UnmakeStore) -> Result<bool, DriverError> {
+    let tried = format!("take datastore {} away from pool {}", s.datastore, pool.place.spec());
+    let fail = |e| failed(&tried, e);
+    if pool.entry::<StoreEntry>(&store_key(s.datastore)).map_err(fail)?.is_none() {
+        return Ok(false);
+    }
+    let site = open(pool, s.datastore)?;
+    let held = observe(&site)?;
+    let disks: Vec<&Seen> = held.iter().filter(|s| matches!(s, Seen::Backing(_))).collect();
+    if let Some(Seen::Backing(first)) = disks.first() {
+        let why = format!("{} disks are in it, the first is {}/{}", disks.len(), first.folder(), first.name());
+        return Err(DriverError::new(Kind::Conflict, tried, why).fix("remove its images, volumes and snapshots first"));
+    }
+    for (_, name) in pool.io.list().map_err(fail)? {
+        if names::read(&pool.place.prefix(), &name).is_some() {
+            absent(pool.io.trash(&name)).map_err(fail)?;
+        }
+    }
+    purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
+    for kind in ["stage", "flat", "snap"] {
+        for (key, _) in pool.entries::<serde_json::Value>(&format!("{kind}.{}.", s.datastore)).map_err(fail)? {
+            pool.remove_entry(&key).map_err(fail)?;
+        }
+    }
+    pool.remove_entry(&store_key(s.datastore)).map_err(fail)?;
+    Ok(true)
+}
+
+/// Everything whole in it, and what waits.
+pub(super) fn observe(site: &Site<'_>) -> Result<Vec<Seen>, DriverError> {
+    let tried = format!("list datastore {} in pool {}", site.datastore, site.pool.place.spec());
+    let fail = |e| failed(&tried, e);
+    let (pool, prefix) = (site.pool, &site.pool.place.prefix());
+    let mut seen = vec![Seen::Store(site.datastore)];
+    for (id, name) in pool.io.list().map_err(fail)? {
+        if let Some(Named::Whole(what)) = names::read(prefix, &name)
+            && pool.mark(&id).map_err(fail)?.is_some_and(|m| m.datastore == site.datastore)
+        {
+            seen.push(Seen::Backing(what));
+        }
+    }
+    // An image with many snapshots is opened once.
+    let mut known: Option<(String, Vec<String>)> = None;
+    let mut snaps = pool.entries::<SnapEntry>(&format!("snap.{}.", site.datastore)).map_err(fail)?;
+    snaps.sort_by(|a, b| a.1.image.cmp(&b.1.image));
+    for (key, entry) in snaps.into_iter().filter(|(_, e)| e.done) {
+        let Some(what) = snapshot_of(&key) else { continue };
+        if known.as_ref().is_none_or(|(image, _)| *image != entry.image) {
+            let opened = absent(pool.open_read(Which::Id(&entry.image), None)).map_err(fail)?;
+            let names = opened.map(|image| image.snaps()).transpose().map_err(fail)?.unwrap_or_default();
+            known = Some((entry.image.clone(), names));
+        }
+        if known.as_ref().is_some_and(|(_, names)| names.contains(&names::snap(&what))) {
+            seen.push(Seen::Backing(what));
+        }
+    }
+    let stages = pool.entries::<Stage>(&format!("stage.{}.", site.datastore)).map_err(fail)?;
+    let begin = format!("stage.{}.", site.datastore).len();
+    seen.extend(stages.into_iter().map(|(key, s)| Seen::Staging(key[begin..].to_owned(), s.touched)));
+    Ok(seen)
+}
+
+/// The snapshot that a key of the register is about.
+fn snapshot_of(key: &str) -> Option<bmi::step::Backing> {
+    let (rest, _generation) = key.rsplit_once('.')?;
+    let (_, id) = rest.rsplit_once('.')?;
+    id.parse().ok().map(bmi::step::Backing::snapshot)
+}
+
+/// Removes from the trash what nobody needs any more, out of those whose name is `ours`. True: something has to wait, for its
+/// children or for Ceph.
+pub(super) fn purge(pool: &Pool, ours: impl Fn(&str) -> bool) -> bool {
+    let Ok(trashed) = pool.io.trashed() else { return true };
+    let mut left = false;
+    for (id, _) in trashed.into_iter().filter(|(_, name)| ours(name)) {
+        left |= emptied(pool, &id).is_err();
+    }
+    left
+}
+
+fn emptied(pool: &Pool, id: &str) -> Result<(), Errno> {
+    if pool.count_snaps(id).unwrap_or(0) > 0 {
+        let image = pool.open(Which::Id(id))?;
+        for snap in image.snaps()? {
+            absent(image.unsnap(&snap))?;
+        }
+        drop(image);
+        if pool.count_snaps(id)? > 0 {
+            // Its children live; with the last of them the snapshot goes, and then it.
+            return Err(Errno::ENOTEMPTY);
+        }
+    }
+    absent(pool.io.trash_remove(id)).map(drop)
+}
+
+/// What `ceph df` says of a pool.
+#[derive(Debug, Deserialize)]
+struct Df {
+    pools: Vec<DfPool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DfPool {
+    name: String,
+    stats: DfStats,
+}
+
+#[derive(Debug, Deserialize)]
+struct DfStats {
+    #[serde(default)]
+    stored: u64,
+    max_avail: u64,
+}
+
+/// What it can and has.
+pub(super) fn facts(pool: &Pool, datastore: Id) -> Result<DatastoreFacts, DriverError> {
+    let tried = format!("look at pool {}", pool.place.spec());
+    let problem = match open(pool, datastore) {
+        Ok(_) => None,
+        Err(e) if e.kind == Kind::Unavailable => Some(e.why),
+        Err(e) => return Err(e),
+    };
+    let answer = pool.cluster.ask(r#"{"prefix":"df","format":"json"}"#).map_err(|e| failed(&tried, e))?;
+    let df: Df = serde_json::from_slice(&answer).map_err(|e| {
+        DriverError::new(Kind::Outside, tried.as_str(), format!("the answer to `ceph df` is not understood: {e}"))
+    })?;
+    let stats = df.pools.into_iter().find(|p| p.name == pool.place.pool).map(|p| p.stats);
+    let (stored, free) = stats.map_or((0, 0), |s| (s.stored, s.max_avail));
+    Ok(DatastoreFacts {
+        available: problem.is_none(),
+        problem,
+        reflink: true,
+        total: Bytes(stored.saturating_add(free)),
+        free: Bytes(free),
+        filesystem: "rbd".to_owned(),
+    })
+}
+
+/// What is told of a pool that cannot be reached.
+pub(super) fn unreachable(place: &RbdPlace, e: &DriverError) -> DatastoreFacts {
+    DatastoreFacts {
+        available: false,
+        problem: Some(format!("pool {}: {}", place.spec(), e.why)),
+        reflink: true,
+        total: Bytes(0),
+        free: Bytes(0),
+        filesystem: "rbd".to_owned(),
+    }
+}

@@ -1,0 +1,155 @@
+//! What stands on what: nothing that may be deleted is held by what was made from it, and chains stay short.
+
+use bmi::model::Format;
+use bmi::step::Backing;
+
+use super::*;
+use crate::drivers::storage::conformance::{disk, file};
+
+/// A rig with one golden image.
+fn golden<'a>(driver: &'a RbdStore, place: &RbdPlace, datastore: Id) -> Rig<'a> {
+    let rig = Rig { driver, place: Place::Rbd(place.clone()), datastore };
+    rig.apply(rig.make()).unwrap();
+    rig.with(rig.import(id(1), Some(Format::Raw)), Some(&file(&disk()))).unwrap();
+    rig
+}
+
+fn bytes_of(rig: &Rig<'_>, what: Backing) -> Vec<u8> {
+    use std::io::{Read, Seek};
+    let mut out = file(b"");
+    rig.with(rig.export(what, Format::Raw), Some(&out)).unwrap();
+    out.rewind().unwrap();
+    let mut bytes = Vec::new();
+    out.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn empties(spec: &str) {
+    for _ in 0..600 {
+        if ceph().tool(&["rbd", "trash", "ls", "--all", spec]).is_empty() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("the trash is not emptied: {}", ceph().tool(&["rbd", "trash", "ls", "--all", spec]));
+}
+
+#[test]
+fn what_was_made_from_it_outlives_a_removed_image_and_the_trash_empties_behind_the_last() {
+    let ((driver, _scratch), place) = (driver(), place(id(101)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, id(101));
+        let (image, volume, tag) = (Backing::image(id(1)), Backing::volume(id(2), 0), Backing::snapshot(id(3)));
+        rig.apply(rig.clone(image, volume)).unwrap();
+        rig.apply(rig.clone(volume, tag)).unwrap();
+        rig.apply(rig.remove(image)).unwrap();
+        rig.apply(rig.remove(volume)).unwrap();
+        let again = Backing::volume(id(2), 1);
+        rig.apply(rig.clone(tag, again)).unwrap();
+        assert!(bytes_of(&rig, again) == disk(), "the bytes of the tag came back");
+        rig.apply(rig.remove(tag)).unwrap();
+        rig.apply(rig.remove(again)).unwrap();
+        assert_eq!(rig.seen().len(), 1, "{:?}", rig.seen());
+        empties(&place.spec());
+        assert_eq!(ceph().tool(&["rbd", "ls", &place.spec()]), "");
+    });
+}
+
+#[test]
+fn a_rollback_reads_what_the_tag_saw_and_a_clone_what_its_volume_has() {
+    let ((driver, _scratch), place) = (driver(), place(id(102)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, id(102));
+        let (volume, tag) = (Backing::volume(id(2), 0), Backing::snapshot(id(3)));
+        rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap();
+        rig.apply(rig.clone(volume, tag)).unwrap();
+        let pool = driver.connect(id(102), &place).unwrap().pool;
+        let open = pool.open(image::ffi::Which::Name(&volume.rbd_name(&place.prefix()))).unwrap();
+        open.write(4_096, &[42; 512]).unwrap();
+        drop(open);
+        let (copy, back) = (Backing::volume(id(4), 0), Backing::volume(id(2), 1));
+        rig.apply(rig.clone(volume, copy)).unwrap();
+        rig.apply(rig.clone(tag, back)).unwrap();
+        let mut changed = disk();
+        changed[4_096..4_608].fill(42);
+        assert!(bytes_of(&rig, copy) == changed, "a copy has what was written");
+        assert!(bytes_of(&rig, back) == disk(), "a rollback has not");
+        let snaps =
+            ceph().tool(&["rbd", "snap", "ls", &format!("{}/{}", place.spec(), volume.rbd_name(&place.prefix()))]);
+        assert!(!snaps.contains("bmi.to."), "what a copy was made through is gone: {snaps}");
+    });
+}
+
+#[test]
+fn a_chain_of_rollbacks_is_flattened_in_the_background() {
+    let ((driver, _scratch), place) = (driver(), place(id(103)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, id(103));
+        rig.apply(rig.clone(Backing::image(id(1)), Backing::volume(id(2), 0))).unwrap();
+        for n in 0..5u8 {
+            let (now, tag) = (Backing::volume(id(2), n.into()), Backing::snapshot(id(10 + n)));
+            rig.apply(rig.clone(now, tag)).unwrap();
+            rig.apply(rig.clone(tag, Backing::volume(id(2), u32::from(n) + 1))).unwrap();
+            rig.apply(rig.remove(now)).unwrap();
+        }
+        let last = Backing::volume(id(2), 5);
+        let chain = || {
+            let (mut names, mut at) = (Vec::new(), format!("{}/{}", place.spec(), last.rbd_name(&place.prefix())));
+            while let Some(parent) = ceph()
+                .tool(&["rbd", "info", &at])
+                .lines()
+                .find_map(|l| l.trim().strip_prefix("parent: ").map(str::to_owned))
+            {
+                at = parent.split('@').next().unwrap().to_owned();
+                names.push(at.clone());
+            }
+            names
+        };
+        for _ in 0..600 {
+            if chain().len() <= 4 {
+                assert!(bytes_of(&rig, last) == disk());
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("{:?}", chain());
+    });
+}
+
+#[test]
+fn a_half_made_clone_is_no_disk_and_is_made_anew() {
+    let ((driver, _scratch), place) = (driver(), place(id(104)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, id(104));
+        let volume = Backing::volume(id(2), 0);
+        let before = rig.seen();
+        let pool = driver.connect(id(104), &place).unwrap().pool;
+        pool.io.create(&volume.rbd_name(&place.prefix()), 1 << 20).unwrap();
+        assert_eq!(rig.seen(), before, "without a mark it is not seen");
+        assert!(rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap().changed);
+        assert!(bytes_of(&rig, volume) == disk());
+        // And taken back: a name without a mark goes, too.
+        pool.io.create(&Backing::volume(id(5), 0).rbd_name(&place.prefix()), 1 << 20).unwrap();
+        assert!(rig.apply(rig.remove(Backing::volume(id(5), 0))).unwrap().changed);
+    });
+}
+
+#[test]
+fn engines_that_share_a_pool_never_touch_one_anothers_disks() {
+    let ((driver, _scratch), here) = (driver(), place(id(105)));
+    let there = RbdPlace { datastore: id(106), ..here.clone() };
+    ceph().inside(|| {
+        ceph().tool(&["rbd", "create", "--size", "1M", &format!("{}/vm-1", here.spec())]);
+        let rig = golden(&driver, &here, id(105));
+        let other = Rig { driver: &driver, place: Place::Rbd(there.clone()), datastore: id(106) };
+        let foreign = bmi::step::MakeStore { engine: id(201), ..other.make() };
+        assert!(other.apply(foreign).unwrap().changed, "another engine may use the pool, too");
+        assert_eq!(other.seen().len(), 1, "{:?}", other.seen());
+        other.apply(other.remove(Backing::image(id(1)))).unwrap();
+        other.apply(other.unmake()).unwrap();
+        assert_eq!(rig.seen().len(), 2, "{:?}", rig.seen());
+        rig.apply(rig.remove(Backing::image(id(1)))).unwrap();
+        rig.apply(rig.unmake()).unwrap();
+        assert_eq!(ceph().tool(&["rbd", "ls", &here.spec()]), "vm-1\n");
+    });
+}

@@ -1,0 +1,99 @@
+//! LUNs whose disks are images in a pool, opened by tgtd's own rbd module.
+//!
+//! tgtd connects to Ceph in the loop that also does all I/O. So Ceph is asked before, and tgtd gets a configuration of its own
+//! in which nothing takes longer than seconds. Must never put a key into a request: tgtd writes those to its log.
+
+use std::path::{Path, PathBuf};
+
+use bmi::model::{Id, Kind, RbdPlace};
+use bmi::step::Lun;
+use sha2::{Digest, Sha256};
+
+use super::At;
+use super::wire::Code;
+use crate::drivers::{DriverError, host};
+
+/// tgtd's rbd module, where Debian and its relatives put it.
+const MODULES: [&str; 3] = [
+    "/usr/lib/tgt/backing-store/bs_rbd.so",
+    "/usr/lib64/tgt/backing-store/bs_rbd.so",
+    "/usr/local/lib/tgt/backing-store/bs_rbd.so",
+];
+
+/// In what time Ceph has to answer a tgtd; I/O that takes longer ends in an error, and initiators try again.
+const LIMITS: &str = "client_mount_timeout = 5\nrados_mon_op_timeout = 5\nrados_osd_op_timeout = 10\n";
+
+/// Whether the disk is there and Ceph answers.
+pub(super) fn exists(at: &At, lun: &Lun) -> Result<(), DriverError> {
+    let (place, image) = parts(at, lun)?;
+    let Some(pools) = &at.pools else {
+        return Err(at.error(Kind::Internal, "nobody can be asked for disks in pools"));
+    };
+    pools.ready(place, image)
+}
+
+/// Has tgtd open it.
+pub(super) fn open(at: &At, tid: u32, lun: &Lun) -> Result<(), DriverError> {
+    if !MODULES.iter().any(|m| Path::new(m).exists()) {
+        return Err(at
+            .error(Kind::Unavailable, "tgtd's rbd module is not on this host")
+            .fix("install it: `apt-get install tgt-rbd`; a tgtd that runs already finds it after its next start"));
+    }
+    guarded(at)?;
+    exists(at, lun)?;
+    let (place, image) = parts(at, lun)?;
+    let conf = conf(at, place)?;
+    let options = format!("conf={};id={}", conf.display(), place.user);
+    match at.client.lun_rbd(tid, lun.number, &format!("{}/{image}", place.pool), &options) {
+        Ok(()) => {}
+        Err(e) if matches!(e.code(), Some(Code::INVALID)) => {
+            let why = format!("tgtd cannot open {}; its log says why", lun.path);
+            return Err(at
+                .error(Kind::Outside, why)
+                .fix("a tgtd that was started before tgt-rbd was installed lacks the module: restart it"));
+        }
+        Err(e) => return Err(at.failed(e)),
+    }
+    at.client.lun_blocks(tid, lun.number).map_err(|e| at.failed(e))
+}
+
+/// librbd ends a process on a read of no bytes, which any machine may ask for: no disk of a pool without the guard.
+fn guarded(at: &At) -> Result<(), DriverError> {
+    let pid = host::read(&at.folder.join("pid")).ok().flatten().unwrap_or_default();
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.trim())).unwrap_or_default();
+    if maps.contains("libbmid_rbdguard.so") {
+        return Ok(());
+    }
+    Err(at
+        .error(Kind::Unavailable, "that network's tgtd runs without libbmid_rbdguard.so: an empty read of any machine would end it")
+        .fix("put that file beside bmid or into lib/bmid of its prefix, and restart that tgtd while its machines are off"))
+}
+
+fn parts<'a>(at: &At, lun: &'a Lun) -> Result<(&'a RbdPlace, &'a str), DriverError> {
+    let image = lun.path.strip_prefix("rbd:").and_then(|spec| spec.rsplit_once('/')).map(|(_, image)| image);
+    match (&lun.pool, image) {
+        (Some(pool), Some(image)) if pool.namespace.is_none() => Ok((pool, image)),
+        (Some(_), Some(_)) => Err(at
+            .error(Kind::Invalid, "tgtd's rbd module knows no namespaces: it would open another image, or none")
+            .fix("use a datastore in a pool of its own")),
+        _ => Err(at.error(Kind::Internal, format!("{} is no disk in a pool", lun.path))),
+    }
+}
+
+/// Writes this tgtd's own configuration for a pool's cluster: the operator's, and limits of time for our user.
+fn conf(at: &At, place: &RbdPlace) -> Result<PathBuf, DriverError> {
+    let path = at.folder.join(conf_name(place));
+    let failed = |e| DriverError::io(format!("write {}", path.display()), e);
+    let given = std::fs::read_to_string(&place.conf).map_err(|e| DriverError::io(format!("read {}", place.conf), e))?;
+    let keyring = place.keyring.as_ref().map(|k| format!("keyring = {k}\n")).unwrap_or_default();
+    let text = format!("{}\n[client.{}]\n{LIMITS}log_file =\nadmin_socket =\n{keyring}", given.trim_end(), place.user);
+    host::write_whole(&at.folder, &path, text.as_bytes()).map_err(failed)?;
+    Ok(path)
+}
+
+fn conf_name(place: &RbdPlace) -> String {
+    let key = format!("{}\0{}\0{}", place.conf, place.user, place.keyring.as_deref().unwrap_or_default());
+    let digest = Sha256::digest(key.as_bytes());
+    let id = Id::from_random(digest[..16].try_into().unwrap_or_default());
+    format!("ceph-{}.conf", id.short())
+}

@@ -1,0 +1,227 @@
+//! Disks in a pool of a real Ceph, through tgtd's own rbd module and with the guard preloaded.
+
+use bmi::model::{Format, Place, RbdExport, RbdPlace};
+use bmi::step::{Backing, Clone as CloneStep, DropTarget, Import, Lun, MakeStore, MakeTarget, Step, SwapLun};
+
+use super::*;
+use crate::drivers::storage::file::Detached;
+use crate::drivers::storage::rbd::RbdStore;
+use crate::drivers::storage::rbd::tests::ceph::{ceph, guard};
+use crate::drivers::target::conformance::INITIATOR;
+
+/// A pool with one golden image of 64 MiB, and a tgtd where its monitor can be reached.
+struct House {
+    store: Arc<RbdStore>,
+    place: RbdPlace,
+    _scratch: tempfile::TempDir,
+    tgtd: Tgtd,
+}
+
+const ID: Id = Id([9; 16]);
+
+impl House {
+    fn new(pool: &str) -> House {
+        ceph().tool(&["ceph", "osd", "pool", "create", pool, "8", "8", "--size", "1"]);
+        ceph().tool(&["rbd", "pool", "init", pool]);
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Arc::new(RbdStore::new(scratch.path().join("scratch"), Box::new(Detached)));
+        let place = RbdPlace {
+            pool: pool.to_owned(),
+            namespace: None,
+            conf: ceph().conf().to_str().unwrap().to_owned(),
+            user: "admin".to_owned(),
+            keyring: None,
+            datastore: Id::from_random([77; 16]),
+            export: RbdExport::Auto,
+        };
+        let tgtd = start(tempfile::tempdir().unwrap(), &store);
+        let house = House { store, place, _scratch: scratch, tgtd };
+        ceph().inside(|| {
+            house.store(MakeStore { datastore: house.place.datastore, engine: ID, place: house.at() }, None);
+            let input = tempfile::tempfile().unwrap();
+            input.set_len(64 << 20).unwrap();
+            house.store(
+                Import {
+                    datastore: house.place.datastore,
+                    place: house.at(),
+                    image: ID,
+                    staging: "golden".to_owned(),
+                    format: Some(Format::Raw),
+                    size: None,
+                    sha256: None,
+                    max_size: bmi::model::Bytes(1 << 30),
+                },
+                Some(&input),
+            );
+            for generation in [0, 1] {
+                let (from, to) = (Backing::image(ID), Backing::volume(ID, generation));
+                house.store(CloneStep { datastore: house.place.datastore, place: house.at(), from, to }, None);
+            }
+        });
+        house
+    }
+
+    fn at(&self) -> Place {
+        Place::Rbd(self.place.clone())
+    }
+
+    fn store(&self, step: impl Into<Step>, input: Option<&File>) {
+        let Step::Storage(step) = step.into() else { unreachable!() };
+        assert!(self.store.apply(&step, &StepCx { input, ..StepCx::PLAIN }).unwrap().changed);
+    }
+
+    fn lun(&self, generation: u32) -> Lun {
+        let path = Backing::volume(ID, generation).path(&self.at());
+        let (serial, scsi_id) = ("bmi0123456789abcdef0".to_owned(), "0123456789abcdef".to_owned());
+        Lun { number: 1, path, serial, scsi_id, pool: Some(self.place.clone()) }
+    }
+
+    fn target(&self, tid: u32, lun: Lun) -> MakeTarget {
+        let iqn = format!("iqn.2026-11.test:{tid}");
+        MakeTarget {
+            network: self.tgtd.network,
+            tid,
+            iqn,
+            luns: vec![lun],
+            initiator: INITIATOR.to_owned(),
+            account: None,
+        }
+    }
+
+    fn apply(&self, step: impl Into<Step>) -> Result<bool, DriverError> {
+        let Step::Target(step) = step.into() else { unreachable!() };
+        ceph().inside(|| self.tgtd.driver.apply(&step, &StepCx::PLAIN)).map(|d| d.changed)
+    }
+
+    /// Runs one of libiscsi's programs on a target's disk.
+    fn iscsi(&self, program: &str, tid: u32, more: &[&str]) -> String {
+        let iqn = format!("iqn.2026-11.test:{tid}");
+        text(&ceph().inside(|| self.tgtd.iscsi(program, INITIATOR, None, &iqn, more)))
+    }
+
+    fn writes(&self, tid: u32) -> bool {
+        self.iscsi("iscsi-test-cu", tid, &["--dataloss", "--test=SCSI.Write16.Simple"]).contains("...passed")
+    }
+
+    fn lock(&self, generation: u32) -> String {
+        let name = Backing::volume(ID, generation).rbd_name(&self.place.prefix());
+        ceph().tool(&["rbd", "lock", "ls", &format!("{}/{name}", self.place.pool)])
+    }
+}
+
+/// A tgtd as bmid starts it: with the guard. Its files lie in `dir`.
+fn start(dir: tempfile::TempDir, store: &Arc<RbdStore>) -> Tgtd {
+    let slot = (std::process::id() as u16) << 8 | (SLOT.fetch_add(1, Ordering::Relaxed) & 0xff);
+    let port = ceph().inside(|| TcpListener::bind((fill_address(slot), 0)).unwrap().local_addr().unwrap().port());
+    let paths = Paths { state: dir.path().join("state"), run: dir.path().to_owned() };
+    let network = Id::from_random([slot as u8; 16]);
+    fs::create_dir_all(paths.tgtd_socket(network).parent().unwrap()).unwrap();
+    File::create(dir.path().join("file")).unwrap().set_len(64 << 20).unwrap();
+    let log = File::options().append(true).create(true).open(dir.path().join("log")).unwrap();
+    // setpriv: should this process be killed, tgtd goes with it.
+    let mut command = ceph().command();
+    command.args(["setpriv", "--pdeathsig", "KILL", "tgtd", "-f", "-C", "0", "-t", "1", "--iscsi"]);
+    command.arg(format!("portal={}:{port}", fill_address(slot)));
+    command.env("TGT_IPC_SOCKET", paths.tgtd_ipc(network)).env("LD_PRELOAD", guard());
+    let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    fs::write(paths.network(network).join("tgtd/pid"), child.id().to_string()).unwrap();
+    let pools: Arc<dyn Pools> = Arc::clone(store) as Arc<dyn Pools>;
+    let driver = Tgt::new(paths, Arc::new(Plain)).with_pools(pools);
+    let tgtd = Tgtd { child, dir, driver, network, slot, port };
+    tgtd.wait();
+    tgtd
+}
+
+#[test]
+fn a_disk_in_a_pool_is_a_lun_like_any_other() {
+    let house = House::new("lun");
+    let target = house.target(1, house.lun(0));
+    assert!(house.apply(target.clone()).unwrap());
+    assert!(!house.apply(target.clone()).unwrap(), "again: {}", house.tgtd.log());
+    let inquiry = house.iscsi("iscsi-inq", 1, &["-e", "1", "-c", "128"]);
+    assert!(inquiry.contains("bmi0123456789abcdef0"), "its serial: {inquiry}");
+    let capacity = house.iscsi("iscsi-readcapacity16", 1, &[]);
+    assert!(capacity.contains("EXPONENT:3"), "blocks of 4 KiB: {capacity}");
+    assert!(house.writes(1), "{}", house.tgtd.log());
+    let swap = SwapLun {
+        network: house.tgtd.network,
+        tid: 1,
+        iqn: target.iqn.clone(),
+        to: house.lun(1),
+        from: house.lun(0).path,
+        force: true,
+    };
+    assert!(house.apply(swap.clone()).unwrap());
+    assert!(!house.apply(swap).unwrap());
+    assert!(house.writes(1));
+    let missing = house.apply(house.target(2, house.lun(7))).unwrap_err();
+    assert!(missing.kind == Kind::Unavailable && missing.why.contains("not there"), "{missing:?}");
+    let iqn = target.iqn.clone();
+    assert!(house.apply(DropTarget { network: house.tgtd.network, tid: 1, iqn, account: None, force: true }).unwrap());
+    assert!(!house.tgtd.log().contains("AQ"), "no key in tgtd's log");
+}
+
+#[test]
+fn a_tgtd_without_the_guard_gets_no_disk_of_a_pool() {
+    let house = House::new("bare");
+    // As if this process were the tgtd.
+    let pid = house.tgtd.driver.paths.network(house.tgtd.network).join("tgtd/pid");
+    fs::write(pid, std::process::id().to_string()).unwrap();
+    let e = house.apply(house.target(1, house.lun(0))).unwrap_err();
+    assert!(e.kind == Kind::Unavailable && e.why.contains("libbmid_rbdguard.so") && !e.fix.is_empty(), "{e:?}");
+    let file = Lun { path: house.tgtd.disk("file"), pool: None, ..house.lun(0) };
+    assert!(house.apply(house.target(1, file)).unwrap(), "files are served as ever");
+}
+
+#[test]
+fn the_lock_of_a_tgtd_that_died_is_broken_before_its_disk_is_opened_again() {
+    let mut house = House::new("lock");
+    assert!(house.apply(house.target(1, house.lun(0))).unwrap());
+    assert!(house.writes(1));
+    assert!(house.lock(0).contains("client."), "a disk that was written to is locked");
+    house.tgtd.kill();
+    let dead = house.lock(0);
+    assert!(dead.contains("client."), "the dead owner's lock stays");
+    house.tgtd = start(tempfile::tempdir().unwrap(), &house.store);
+    assert!(house.apply(house.target(1, house.lun(0))).unwrap());
+    assert_eq!(house.lock(0), "", "nothing is in the way of the first write");
+    assert!(house.writes(1));
+    assert!(house.lock(0).contains("client.") && house.lock(0) != dead);
+}
+
+/// `iscsi-test-cu`'s tests of a LUN that passed, and those that did not.
+fn conformance(house: &House, tid: u32) -> (Vec<String>, Vec<String>) {
+    let said = house.iscsi("iscsi-test-cu", tid, &["--dataloss", "--test=SCSI"]);
+    let (mut suite, mut passed, mut failed) = (String::new(), Vec::new(), Vec::new());
+    for line in said.lines() {
+        if let Some(name) = line.trim().strip_prefix("Suite: ") {
+            suite = name.to_owned();
+        } else if let Some((name, rest)) = line.trim().strip_prefix("Test: ").and_then(|t| t.split_once(" ...")) {
+            let list = if rest.starts_with("passed") { &mut passed } else { &mut failed };
+            list.push(format!("{suite}.{name}"));
+        }
+    }
+    assert!(passed.len() > 50, "{said}");
+    (passed, failed)
+}
+
+#[test]
+fn what_a_file_stands_a_disk_in_a_pool_stands_and_an_empty_read_ends_nobody() {
+    let house = House::new("guard");
+    let file = Lun { path: house.tgtd.disk("file"), pool: None, ..house.lun(0) };
+    assert!(house.apply(house.target(1, file)).unwrap());
+    assert!(house.apply(house.target(2, house.lun(0))).unwrap());
+    let (of_file, _) = conformance(&house, 1);
+    assert!(of_file.iter().any(|t| t.ends_with("ZeroBlocks")), "{of_file:?}");
+    let (of_pool, failed) = conformance(&house, 2);
+    let lacking: Vec<&String> = of_file.iter().filter(|t| !of_pool.contains(t)).collect();
+    let verbose = |tid| house.iscsi("iscsi-test-cu", tid, &["--dataloss", "--test=SCSI.Read16.Simple"]);
+    assert!(
+        lacking.is_empty(),
+        "a file passes {lacking:?}; the pool fails {failed:?}; {} {}",
+        verbose(2),
+        house.tgtd.log()
+    );
+    assert!(house.tgtd.client().portals().is_ok(), "tgtd lives: {}", house.tgtd.log());
+    assert!(house.writes(2));
+}
