@@ -6,7 +6,7 @@
 mod house;
 mod hung;
 mod links;
-mod power;
+mod pools;
 mod pressed;
 #[path = "../flow/rig.rs"]
 mod rig;

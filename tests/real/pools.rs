@@ -1,0 +1,77 @@
+//! The whole way with a pool of a real Ceph: a datastore, an image, a node that boots from a clone, dies with its tgtd and comes
+//! back, is tagged, written to and rolled back; and nothing is left in the pool.
+
+#[path = "../support/ceph.rs"]
+mod ceph;
+
+use crate::house::{inside, pid_of, sh, tries};
+use crate::rig::Rig;
+use crate::whole::{ground, login};
+
+/// Writes to the node's disk as its machine would.
+fn write(node: &serde_json::Value) {
+    let text = |field: &str| node[field].as_str().unwrap().to_owned();
+    let url = format!("iscsi://{}/{}/1", text("portal"), text("iqn"));
+    let test = format!("iscsi-test-cu -i {} --dataloss --test=SCSI.Write16.Simple {url}", text("initiator"));
+    let (_, said) = tries(&test);
+    assert!(said.contains("...passed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing() {
+    // Outside of the namespace, where cargo has what it needs.
+    ceph::guard();
+    if !inside("pools::a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing") {
+        return;
+    }
+    let cluster = ceph::Ceph::here();
+    let conf = cluster.conf().display().to_string();
+    cluster.tool(&["ceph", "osd", "pool", "create", "bmi", "8", "8", "--size", "1"]);
+    cluster.tool(&["rbd", "pool", "init", "bmi"]);
+    let key = cluster.user("bmi", "profile rbd", "profile rbd pool=bmi");
+    let rig = Rig::real().await;
+    ground(&rig).await;
+    let line =
+        format!("datastore create ceph --kind rbd --pool bmi --conf {conf} --id bmi --keyring {}", key.display());
+    let made = rig.run(&line).await;
+    assert_eq!((&made.one()["driver"], &made.one()["state"]), (&"rbd".into(), &"active".into()));
+    assert!(!rig.run(&line).await.end.changed, "asked for again");
+    let fault = rig.refuse(&line.replace("create ceph", "create other")).await;
+    assert!(fault.to_string().contains("pool bmi is datastore ceph"), "{fault}");
+    let golden = rig.dir.join("golden.raw").display().to_string();
+    rig.run(&format!("image import {golden} --name pooled --format raw --datastore ceph")).await;
+    let node = rig.run("node provision web1 --image pooled --mac 52:54:00:00:00:01 --network net1").await.one().clone();
+    assert!(login(&node).0, "{}", login(&node).1);
+    rig.run("tag create web1 clean").await;
+    let bytes = || {
+        let disk = cluster.tool(&["rbd", "ls", "bmi"]).lines().find(|l| l.contains(".v.")).unwrap().to_owned();
+        sh(&format!("rbd --conf {conf} export --no-progress bmi/{disk} - | sha256sum"))
+    };
+    let clean = bytes();
+    write(&node);
+    assert_ne!(bytes(), clean, "the machine's bytes are in the pool");
+
+    let tgtd = pid_of("tgtd").expect("tgtd runs");
+    sh(&format!("kill -9 {tgtd}"));
+    for _ in 0..400 {
+        if login(&node).0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(login(&node).0, "the target is back after tgtd died: {}", login(&node).1);
+    write(&node);
+    rig.run("tag rollback web1 clean").await;
+    assert_eq!(bytes(), clean, "what was written since the tag is gone");
+    assert!(login(&node).0, "under the same name: {}", login(&node).1);
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
+
+    rig.run("tag rm web1 clean").await;
+    rig.run("node deprovision web1").await;
+    rig.run("image rm pooled").await;
+    rig.run("datastore rm ceph").await;
+    assert_eq!(cluster.tool(&["rbd", "ls", "bmi"]), "");
+    assert_eq!(cluster.tool(&["rbd", "trash", "ls", "--all", "bmi"]), "");
+    rig.run("network rm net1").await;
+    assert_eq!(pid_of("tgtd"), None);
+}
