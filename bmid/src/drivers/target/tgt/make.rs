@@ -113,12 +113,12 @@ impl Making<'_> {
             return Ok(false);
         }
         let (at, tid) = (self.at, self.s.tid);
+        // Set offline only where nobody is logged in: tgtd drops commands of live sessions of an offline target without an
+        // answer. Where somebody may be, an empty ACL keeps logins out and lets sessions go on.
         if !r.close.is_empty() {
             at.quiet(tid, &self.s.iqn, false)?;
-        } else if there.ready && !there.initiators.is_empty() {
-            at.client.target_ready(tid, false).map_err(|e| at.failed(e))?;
         }
-        for name in &r.lock_out {
+        for name in &there.initiators {
             unless(at.client.acl_unbind(tid, name), &[Code::ACL_MISSING]).map_err(|e| at.failed(e))?;
         }
         for &lun in &r.close {
@@ -136,9 +136,7 @@ impl Making<'_> {
         if r.account {
             self.account().map_err(|e| at.failed(e))?;
         }
-        if r.let_in {
-            self.let_in()?;
-        }
+        self.let_in()?;
         at.client.target_ready(tid, true).map_err(|e| at.failed(e))?;
         Ok(true)
     }

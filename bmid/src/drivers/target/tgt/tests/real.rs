@@ -149,6 +149,37 @@ fn a_busy_initiator_that_comes_back_at_once_does_not_keep_its_target_from_being_
     });
 }
 
+/// tgtd drops commands of live sessions of a target that is set offline: the machine would wait for its disk for ever.
+#[test]
+fn a_target_is_put_right_under_a_working_session_and_no_command_of_it_is_lost() {
+    let tgtd = Tgtd::start();
+    tgtd.on_stage(|stage| {
+        let t = stage.target(1, "mended");
+        stage.twice(t.clone());
+        let url = format!("iscsi://{}:{}/{}/1", fill_address(tgtd.slot), tgtd.port, t.iqn);
+        let mut load = Load(
+            Command::new("iscsi-perf").args(["-i", INITIATOR, "-t", "3", &url]).stdout(Stdio::null()).spawn().unwrap(),
+        );
+        let mut mended = 0;
+        let mut looks = 0;
+        while load.0.try_wait().unwrap().is_none() {
+            looks += 1;
+            assert!(looks < 3_000, "the load never ended: a command of it was lost");
+            if !stage.sessions(&t).is_empty() {
+                tgtd.client().acl_bind(t.tid, "ALL").unwrap();
+                assert!(stage.apply(t.clone()).unwrap());
+                mended += 1;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(mended > 20, "the session was there only {mended} times");
+        assert!(load.0.wait().unwrap().success());
+        assert!(!stage.apply(t.clone()).unwrap(), "nothing is left to mend");
+        let stranger = tgtd.iscsi("iscsi-readcapacity16", "iqn.2026-01.internal.bmi:node.two", None, &t.iqn, &[]);
+        assert!(!stranger.status.success(), "{}", text(&stranger));
+    });
+}
+
 struct Load(Child);
 
 impl Drop for Load {
