@@ -65,6 +65,21 @@ async fn an_operation_whose_answer_cannot_be_built_ends_without_one_and_says_so(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_another_one_carried_on_with_is_late_under_its_own_name() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.engine.set_late_after(Duration::from_millis(300));
+    rig.faults("hang target.make.before 1 2\n");
+    let late = rig.refuse(WEB1).await;
+    assert_eq!(late.kind, Kind::Timeout, "{late}");
+    assert!(late.to_string().contains("make target"), "{late}");
+    // The call returns, and the operation ends as if it had never been late.
+    rig.until("node show web1", |n| n["state"] == "ready").await;
+    assert!(rig.run("state check").await.items.is_empty());
+    rig.engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected() {
     let rig = Rig::new().await;
     rig.ground().await;

@@ -62,8 +62,30 @@ impl Engine {
                 let standing = parts.iter().map(|p| p.standing.clone()).collect();
                 let live = Arc::new(Live::new(intent, call.request.clone(), std::mem::take(&mut call.files), standing));
                 self.hub.add(Arc::clone(&live));
-                self.tasks.spawn(drive::drive(Arc::clone(self), Arc::clone(&live), parts, facts));
-                self.wait(&live, &call, &cancel, true).await
+                let drive = drive::drive(Arc::clone(self), Arc::clone(&live), parts, facts);
+                self.drive_and_wait(drive, &live, &call, &cancel).await
+            }
+        }
+    }
+
+    /// Drives an operation in the task of who asked, who waits for it anyway; it goes on in one of its own where the waiting
+    /// ends first.
+    async fn drive_and_wait(
+        self: &Arc<Engine>,
+        drive: impl Future<Output = ()> + Send + 'static,
+        live: &Arc<Live>,
+        call: &Submission,
+        cancel: &Cancel,
+    ) -> Result<Ended, Fault> {
+        let mut drive = Box::pin(self.tasks.track_future(drive));
+        let mut wait = std::pin::pin!(self.wait(live, call, cancel, true));
+        tokio::select! {
+            biased;
+            // Not begun anew: it may be sending the answer already.
+            () = &mut drive => wait.await,
+            ended = &mut wait => {
+                tokio::spawn(drive);
+                ended
             }
         }
     }

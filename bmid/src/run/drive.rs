@@ -12,10 +12,12 @@ use bmi::step::{Fact, Imported, Look, Script, Step, TargetStep, WorkerKind};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
+use super::carry::Carry;
 use super::hub::{End, Live};
 use super::lanes::{Returned, panicked};
-use super::{Engine, ffi, journal};
+use super::{Engine, journal};
 use crate::drivers::{Done, DriverError, StepCx};
+use crate::store::give_back_memory;
 
 /// Pauses between tries of a step that must succeed in the end; after them it is parked.
 const TRIES: [Duration; 4] =
@@ -57,7 +59,7 @@ pub(super) async fn drive(engine: Arc<Engine>, live: Arc<Live>, parts: Vec<Part>
     live.end.send_replace(Some(end));
     if large {
         // Nobody waits for it; that it could not be done costs only memory.
-        let _ = tokio::task::spawn_blocking(ffi::give_back_memory).await;
+        let _ = tokio::task::spawn_blocking(give_back_memory).await;
     }
 }
 
@@ -237,18 +239,29 @@ async fn forward(engine: &Arc<Engine>, live: &Arc<Live>, script: &Script) -> Res
     let mut imported = Vec::new();
     let stages = script.reversible();
     let cancelled = || Fault::new(Kind::Cancelled, "it was cancelled");
+    let mut carried: Option<Result<Done, DriverError>> = None;
     for (at, stage) in stages.iter().enumerate() {
+        if let (Some(returned), [only]) = (carried.take(), stage.as_slice()) {
+            imported.extend(settle(engine, only, returned).await?.imported);
+            continue;
+        }
         if engine.is_stopping() || live.cancel.is_cancelled() {
             return Err(cancelled());
         }
         live.tell(stage.first().map(Step::describe).unwrap_or_default(), at as u64, Some(stages.len() as u64), false);
+        let next = match stages.get(at + 1).map(Vec::as_slice) {
+            Some([only]) => Some((only.clone(), engine.deadline(only))),
+            _ => None,
+        };
+        let carry = Arc::new(Carry::new(stage.len(), next));
         let tried = match stage.as_slice() {
-            [only] => vec![step(engine, live, only).await],
-            many => join_all(many.iter().map(|s| step(engine, live, s))).await,
+            [only] => vec![carrying(engine, live, only, &carry).await],
+            many => join_all(many.iter().map(|s| carrying(engine, live, s, &carry))).await,
         };
         for done in tried {
             imported.extend(done?.imported);
         }
+        carried = carry.returned();
     }
     // The line is not crossed yet, so a switch turned during the last steps counts too.
     if live.cancel.is_cancelled() { Err(cancelled()) } else { Ok(imported) }
@@ -385,29 +398,41 @@ async fn advance(
 
 /// One step on its lane. A call that is late keeps the operation parked until it really returns.
 async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Done, Fault> {
+    carrying(engine, live, step, &Arc::new(Carry::new(1, None))).await
+}
+
+/// One step on its lane, that may carry on with the next stage's.
+async fn carrying(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step, carry: &Arc<Carry>) -> Result<Done, Fault> {
     let deadline = engine.deadline(step);
     let (drivers, of, what) = (Arc::clone(&engine.drivers), Arc::clone(live), step.clone());
-    let stopping = engine.stopping.clone();
-    let call = move || {
-        let progress = |done, total| of.tell(what.describe(), done, total, true);
+    let (stopping, lanes, on) = (engine.stopping.clone(), engine.lanes.clone(), Arc::clone(carry));
+    let call = move |place| {
         let cancelled = || of.cancel.is_cancelled() || stopping.is_cancelled();
-        let cx = StepCx { input: of.files.first().map(AsRef::as_ref), progress: &progress, cancelled: &cancelled };
-        drivers.apply(&what, &cx)
+        let apply = |what: &Step| {
+            let progress = |done, total| of.tell(what.describe(), done, total, true);
+            let cx = StepCx { input: of.files.first().map(AsRef::as_ref), progress: &progress, cancelled: &cancelled };
+            drivers.apply(what, &cx)
+        };
+        let returned = apply(&what);
+        if returned.is_ok() {
+            // Nothing is begun for an operation that was given up meanwhile.
+            on.done(place, &lanes, || !cancelled() && !of.abandoned.is_cancelled(), apply);
+        }
+        returned
     };
-    let returned = match engine.lanes.run(step.lane(), deadline, call).await? {
+    let returned = match engine.lanes.run_on(step.lane(), deadline, || carry.since(), call).await? {
         Returned::InTime(done) => done,
         Returned::Late(mut handle) => {
-            let why = Fault::new(
-                Kind::Timeout,
-                format!("it has not returned within {} s and is not sure yet", deadline.as_secs()),
-            )
-            .trying(step.describe())
-            .fix(format!("`bmictl op show {}` tells how it goes on", live.intent.id));
+            let what = carry.running().unwrap_or(step).describe();
+            let seconds = carry.since().map_or(deadline, |(_, limit)| limit).as_secs();
+            let why = Fault::new(Kind::Timeout, format!("it has not returned within {seconds} s and is not sure yet"))
+                .trying(what.clone())
+                .fix(format!("`bmictl op show {}` tells how it goes on", live.intent.id));
             live.parked.send_replace(Some(why));
             let late = tokio::select! {
                 late = &mut handle => late.map_err(panicked),
                 () = live.abandoned.cancelled() => {
-                    engine.tasks.spawn(returned_late(Arc::clone(engine), Arc::clone(live), step.describe(), handle));
+                    engine.tasks.spawn(returned_late(Arc::clone(engine), Arc::clone(live), what, handle));
                     Err(Fault::new(Kind::Cancelled, "it was given up while a call had not returned"))
                 }
             };
@@ -415,6 +440,11 @@ async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Don
             late?
         }
     };
+    settle(engine, step, returned).await
+}
+
+/// What a step returned, where what it takes away may have gone by itself.
+async fn settle(engine: &Engine, step: &Step, returned: Result<Done, DriverError>) -> Result<Done, Fault> {
     match returned {
         Err(e) if e.kind == Kind::Unavailable && went_with_its_tgtd(engine, step).await => Ok(Done::ALREADY),
         returned => returned.map_err(|e| engine.named(step.lane(), Fault::from(e))),

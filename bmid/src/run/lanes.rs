@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bmi::model::{Fault, Kind};
 use bmi::step::Lane;
@@ -20,9 +20,15 @@ const NETWORK: usize = 4;
 /// The pools that somebody uses now.
 type Pools = Mutex<HashMap<Lane, Arc<Semaphore>>>;
 
+/// A call is looked after at least this often: it may have gone on with something that has a deadline of its own.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The pools, made as they are needed and gone with their last user: datastores and networks come and go for years.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Lanes(Arc<Pools>);
+
+/// A place on a lane; dropped, it is free.
+pub(super) struct Place(#[allow(dead_code, reason = "held, not looked at")] User);
 
 /// Somebody who uses a pool, or waits for a place in it.
 struct User {
@@ -80,17 +86,43 @@ impl Lanes {
         deadline: Duration,
         f: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Returned<T>, Fault> {
+        let call = move |place: Place| {
+            let out = f();
+            drop(place);
+            out
+        };
+        self.run_on(lane, deadline, || None, call).await
+    }
+
+    /// Runs `f` on the lane; it gives its place back itself. Where it goes on with something else, `on` says since when and
+    /// how long that may take, and its own deadline does not count any more.
+    pub(super) async fn run_on<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        deadline: Duration,
+        on: impl Fn() -> Option<(Instant, Duration)>,
+        f: impl FnOnce(Place) -> T + Send + 'static,
+    ) -> Result<Returned<T>, Fault> {
         let mut user = User::new(&self.0, lane);
         user.take_place().await?;
-        let mut handle = tokio::task::spawn_blocking(move || {
-            let out = f();
-            drop(user);
-            out
-        });
-        match tokio::time::timeout(deadline, &mut handle).await {
-            Ok(out) => Ok(Returned::InTime(out.map_err(panicked)?)),
-            Err(_) => Ok(Returned::Late(handle)),
+        let begun = Instant::now();
+        let mut handle = tokio::task::spawn_blocking(move || f(Place(user)));
+        loop {
+            let (since, limit) = on().unwrap_or((begun, deadline));
+            let left = limit.saturating_sub(since.elapsed());
+            match tokio::time::timeout(left.min(LOOK), &mut handle).await {
+                Ok(out) => return Ok(Returned::InTime(out.map_err(panicked)?)),
+                Err(_) if left <= LOOK && on().is_none_or(|(s, _)| s == since) => return Ok(Returned::Late(handle)),
+                Err(_) => {}
+            }
         }
+    }
+
+    /// A place on a lane, if one is free now.
+    pub(super) fn free_place(&self, lane: Lane) -> Option<Place> {
+        let mut user = User::new(&self.0, lane);
+        user.place = Some(Arc::clone(user.pool.as_ref()?).try_acquire_owned().ok()?);
+        Some(Place(user))
     }
 }
 

@@ -4,12 +4,12 @@
 //! outside changes before its intent is durable; nothing is answered before its rows are.
 
 pub mod call;
+mod carry;
 mod change;
 mod claims;
 mod control;
 mod drive;
 mod dumps;
-mod ffi;
 mod hub;
 mod journal;
 mod lanes;
@@ -226,8 +226,8 @@ fn random(b: &mut [u8]) {
 }
 
 /// Waits until a commit is durable.
-async fn durable(ticket: Ticket) -> Result<(), Fault> {
-    if ticket.is_durable() {
+async fn durable(mut ticket: Ticket) -> Result<(), Fault> {
+    if ticket.settle() {
         return Ok(());
     }
     let (tell, told) = tokio::sync::oneshot::channel();

@@ -1,5 +1,5 @@
-//! Making commits durable, many at once: one thread that writes all that waits into the log as one frame and calls fdatasync,
-//! and the tickets that wait for it.
+//! Making commits durable, many at once: all that waits is written into the log as one frame, with one fdatasync, by the
+//! committer's thread or by one that would only wait for it; and the tickets that wait.
 //!
 //! No ticket may resolve before fdatasync returned. A failed write ends the store: whether what was applied is on disk is
 //! not known any more, so nothing further is served.
@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bmi::model::{Fault, Kind};
 
@@ -21,6 +22,11 @@ pub type OnFailed = Box<dyn Fn(Fault) + Send + Sync>;
 
 /// A frame has at most about so many bytes, if no single commit has more.
 const FRAME: usize = 8 << 20;
+
+/// Who would only wait for the committer writes at most so many bytes itself.
+const LITTLE: usize = 64 << 10;
+/// A disk that takes longer for a commit is left to the committer.
+const QUICK: Duration = Duration::from_millis(2);
 
 /// What waits for the committer.
 enum Queued {
@@ -59,6 +65,10 @@ pub(super) struct Commits {
     work: Condvar,
     /// Wakes waiting tickets.
     done: Condvar,
+    /// Held by who writes: frames follow one another.
+    log: Mutex<Option<Writing>>,
+    /// The disk takes its time: nobody but the committer waits for it.
+    slow: AtomicBool,
     dead: AtomicBool,
     /// A dump is taken in.
     shut: AtomicBool,
@@ -80,11 +90,13 @@ impl Drop for Shut<'_> {
 
 impl Commits {
     /// `last` is the number of the last commit there is.
-    pub(super) fn new(last: u64, on_failed: OnFailed) -> Commits {
+    pub(super) fn new(last: u64, log: Option<Writing>, on_failed: OnFailed) -> Commits {
         Commits {
             state: Mutex::new(State { applied: last, durable: last, ..State::default() }),
             work: Condvar::new(),
             done: Condvar::new(),
+            log: Mutex::new(log),
+            slow: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             on_failed,
@@ -129,8 +141,7 @@ impl Commits {
         state.queue.push_back(Queued::Commit(bytes));
         let seq = state.applied;
         drop(state);
-        self.work.notify_one();
-        Ticket { commits: Arc::clone(self), seq }
+        Ticket { commits: Arc::clone(self), seq, owed: true }
     }
 
     /// What is applied from now on goes into the other file. Gives the number of the last commit in this one.
@@ -153,7 +164,7 @@ impl Commits {
 
     /// A ticket for a commit and all before it.
     pub(super) fn ticket(self: &Arc<Self>, seq: u64) -> Ticket {
-        Ticket { commits: Arc::clone(self), seq }
+        Ticket { commits: Arc::clone(self), seq, owed: false }
     }
 
     /// The store ends here.
@@ -180,17 +191,18 @@ impl Commits {
         self.work.notify_one();
     }
 
-    fn next(&self) -> Option<Work> {
+    /// Waits until there is something to write; false: there will be nothing more.
+    fn wait(&self) -> bool {
         let mut state = self.state();
         loop {
             if state.failed.is_some() {
-                return None;
+                return false;
             }
-            if let Some(work) = take(&mut state) {
-                return Some(work);
+            if !state.queue.is_empty() {
+                return true;
             }
             if state.closing {
-                return None;
+                return false;
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -211,24 +223,71 @@ impl Commits {
     }
 
     /// The committer's thread: until closed or failed, everything applied becomes durable, all that waits at once.
-    pub(super) fn run(&self, mut write: impl FnMut(Work) -> Result<(), Fault>) {
-        while let Some(work) = self.next() {
-            let count = match &work {
-                Work::Frame(_, commits) => commits.len() as u64,
-                Work::Switch => 0,
-            };
-            let result = catch_unwind(AssertUnwindSafe(|| write(work)))
-                .unwrap_or_else(|_| Err(Fault::internal("the log's writer panicked").trying("make a commit durable")));
-            match result {
-                Ok(()) if count == 0 => {}
-                Ok(()) => self.durable(count),
-                Err(fault) => return self.fail(fault),
+    pub(super) fn run(&self, mut write: impl FnMut(&mut Option<Writing>, Work) -> Result<(), Fault>) {
+        while self.wait() {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            // Somebody else may have written it meanwhile.
+            let work = take(&mut self.state(), usize::MAX);
+            if work.is_some_and(|work| !self.one(&mut log, work, &mut write)) {
+                return;
+            }
+        }
+    }
+
+    /// Writes what waits, now and on this thread, if nobody else does, it is little, and the disk is quick.
+    fn lead(&self) {
+        if self.slow.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(mut log) = self.log.try_lock() else { return };
+        loop {
+            let work = take(&mut self.state(), LITTLE);
+            let Some(work) = work else { return };
+            let switch = work == Work::Switch;
+            if !self.one(&mut log, work, &mut write) || !switch {
+                return;
+            }
+        }
+    }
+
+    /// One piece of work; false: it failed, and with it the store.
+    fn one<F>(&self, log: &mut Option<Writing>, work: Work, write: &mut F) -> bool
+    where
+        F: FnMut(&mut Option<Writing>, Work) -> Result<(), Fault>,
+    {
+        let count = match &work {
+            Work::Frame(_, commits) => commits.len() as u64,
+            Work::Switch => 0,
+        };
+        let begun = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| write(log, work)))
+            .unwrap_or_else(|_| Err(Fault::internal("the log's writer panicked").trying("make a commit durable")));
+        if count > 0 {
+            self.slow.store(begun.elapsed() > QUICK, Ordering::Relaxed);
+        }
+        match result {
+            Ok(()) if count == 0 => true,
+            Ok(()) => {
+                self.durable(count);
+                true
+            }
+            Err(fault) => {
+                self.fail(fault);
+                false
             }
         }
     }
 }
 
-fn take(state: &mut State) -> Option<Work> {
+/// Takes what is to be written next; none if more than `limit` bytes wait, or the store has failed.
+fn take(state: &mut State, limit: usize) -> Option<Work> {
+    let bytes = |q: &Queued| match q {
+        Queued::Commit(bytes) => bytes.len(),
+        Queued::Switch => 0,
+    };
+    if state.failed.is_some() || limit < usize::MAX && state.queue.iter().map(bytes).sum::<usize>() > limit {
+        return None;
+    }
     if matches!(state.queue.front()?, Queued::Switch) {
         state.queue.pop_front();
         return Some(Work::Switch);
@@ -243,8 +302,9 @@ fn take(state: &mut State) -> Option<Work> {
     Some(Work::Frame(state.durable + 1, commits))
 }
 
-/// Does the committer's work on the log.
-pub(super) fn write(log: &mut Writing, work: Work) -> Result<(), Fault> {
+/// Does the work on the log.
+pub(super) fn write(log: &mut Option<Writing>, work: Work) -> Result<(), Fault> {
+    let log = log.as_mut().ok_or_else(|| Fault::internal("the store has no log"))?;
     match work {
         Work::Switch => {
             log.switch();
@@ -261,6 +321,14 @@ pub(super) fn write(log: &mut Writing, work: Work) -> Result<(), Fault> {
 pub struct Ticket {
     commits: Arc<Commits>,
     seq: u64,
+    /// Nobody has seen to it yet that it is written.
+    owed: bool,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.see_to_it();
+    }
 }
 
 impl std::fmt::Debug for Ticket {
@@ -270,8 +338,28 @@ impl std::fmt::Debug for Ticket {
 }
 
 impl Ticket {
+    /// Has the committer write it.
+    fn see_to_it(&mut self) {
+        if std::mem::take(&mut self.owed) {
+            self.commits.work.notify_one();
+        }
+    }
+
+    /// Makes the commit durable on this thread if that is quick: one write and one fdatasync, instead of two threads being
+    /// woken. Says whether it is durable now.
+    #[must_use]
+    pub fn settle(&mut self) -> bool {
+        self.commits.lead();
+        let durable = self.is_durable();
+        if durable {
+            self.owed = false;
+        }
+        durable
+    }
+
     /// Blocks until the commit is durable, or cannot be any more.
-    pub fn wait(self) -> Result<(), Fault> {
+    pub fn wait(mut self) -> Result<(), Fault> {
+        self.see_to_it();
         let mut state = self.commits.state();
         loop {
             if state.durable >= self.seq {
@@ -292,7 +380,8 @@ impl Ticket {
 
     /// Calls `tell` when the commit is durable, or cannot be any more: on the committer's thread, or at once on this one.
     /// It must be short and must not call the store.
-    pub fn on_durable(self, tell: OnDurable) {
+    pub fn on_durable(mut self, tell: OnDurable) {
+        self.see_to_it();
         let mut state = self.commits.state();
         let now = if state.durable >= self.seq { Some(Ok(())) } else { state.failed.clone().map(Err) };
         match now {

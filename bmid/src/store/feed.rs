@@ -12,6 +12,7 @@ use std::time::Duration;
 use bmi::model::Fault;
 use sled::IVec;
 
+use super::ffi::give_back_memory;
 use super::log::{Changes, Files, Space};
 use super::{Core, raw, tables};
 
@@ -22,6 +23,9 @@ const PIECE: usize = 64 << 10;
 const KEYS: usize = 256;
 /// After so long without a commit what is ahead goes into sled.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// From so many keys on, what they took of memory is given back to the system: the allocator would keep it for good.
+pub(super) const LARGE: usize = 8_000;
 
 /// What the feeder has to do, and whether it is done.
 #[derive(Default)]
@@ -189,9 +193,13 @@ impl Core {
             self.commits.fail(fault.clone());
             return Err(fault);
         }
+        let large = old.len() > LARGE;
         drop(old);
         let gone = std::mem::take(&mut self.gate.write().unwrap_or_else(PoisonError::into_inner).old);
         drop(gone);
+        if large {
+            give_back_memory();
+        }
         // A file that stays large is only large.
         let _ = files.shrink(left);
         self.feeder.done();

@@ -358,7 +358,7 @@ fn assemble(
 ) -> Result<Store, OpenError> {
     let Recovered { db, meta, data, files, last } = found;
     let space = Space::new(files.clone()).map_err(|e| reading(dir, &e))?;
-    let commits = Arc::new(Commits::new(last, on_failed));
+    let commits = Arc::new(Commits::new(last, Some(Writing::new(files.clone())), on_failed));
     let core = Arc::new(Core {
         db,
         writer: Mutex::new(space),
@@ -368,13 +368,13 @@ fn assemble(
         reserve,
         _lock: lock,
     });
-    let (c, mut log) = (Arc::clone(&core), Writing::new(files.clone()));
+    let c = Arc::clone(&core);
     let committer = move || {
-        c.commits.run(|work| {
-            commit::write(&mut log, work).inspect_err(|_| {
-                c.reserve.release();
-            })
-        });
+        c.commits.run(commit::write);
+        if c.commits.alive().is_err() {
+            // For the next start.
+            c.reserve.release();
+        }
     };
     let f = Arc::clone(&core);
     let feeder = move || f.feed(&data, &files);

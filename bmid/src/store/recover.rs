@@ -8,6 +8,7 @@ use std::path::Path;
 use bmi::model::{Kind, Meta};
 use sled::IVec;
 
+use super::ffi::give_back_memory;
 use super::log::{self, BadLog, Changes, Files, NoLog};
 use super::open::{OpenError, reading, writing};
 use super::{DecodeError, codec, feed, raw, tables};
@@ -62,6 +63,10 @@ pub(super) fn recover(path: &Path, db: sled::Db, log_bytes: u64) -> Result<Recov
     let data = File::open(path.join("db")).map_err(|e| reading(path, &e))?;
     if last > known || reached.is_none() {
         bring(path, &db, &data, &changes, last)?;
+    }
+    if changes.len() > feed::LARGE {
+        drop(changes);
+        give_back_memory();
     }
     for which in [0, 1] {
         files.shrink(which).map_err(|e| writing(path, &e))?;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "malloc_trim has no safe wrapper")]
 
 /// Gives back to the system what the allocator holds and nobody uses. Takes some milliseconds: never on the way of an answer.
-pub(super) fn give_back_memory() {
+pub(crate) fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: malloc_trim takes a number, touches only free memory of the allocator, and may be called from any thread.
