@@ -1,21 +1,24 @@
-//! What is done in the background in a pool: purging the trash, and flattening what stands too deep.
+//! What is done in the background in a pool: purging the trash, flattening what stands too deep, and removing unfinished imports
+//! that nobody came for.
 //!
 //! One thread a datastore, one thing at a time: that is the limit. It finds its work in the pool, so a restart forgets nothing;
 //! it touches only what carries our prefix, and ends with the pool's connection.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bmi::model::Id;
 
 use super::image::ffi::Which;
 use super::pool::{Pool, absent};
-use super::{names, store};
+use super::{import, names, store};
 use crate::drivers::DriverError;
 
 /// How long what has to wait is left alone.
 const PAUSE: Duration = Duration::from_secs(20);
+/// How long an unfinished import is kept, in seconds.
+const KEPT: u64 = 7 * 24 * 3_600;
 
 /// The bell of one datastore's background.
 #[derive(Debug, Clone)]
@@ -60,8 +63,21 @@ fn sweep(pool: &Pool, datastore: Id) -> bool {
         Ok(found) => found.iter().map(|(key, _)| flatten(pool, key, &key[flat.len()..])).fold(false, |a, b| a | b),
         Err(_) => true,
     };
+    forget_imports(pool, datastore);
     left |= store::purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
     left
+}
+
+/// Removes what was staged and not touched for a week. What fails is tried with the next sweep.
+fn forget_imports(pool: &Pool, datastore: Id) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let key = format!("stage.{datastore}.");
+    for (at, stage) in pool.entries::<import::Stage>(&key).unwrap_or_default() {
+        if stage.touched.saturating_add(KEPT) <= now && import::discard(pool, &at[key.len()..]).is_ok() {
+            // An entry that stays is removed by the next sweep, or taken over by the same import.
+            let _ = pool.remove_entry(&at);
+        }
+    }
 }
 
 /// Flattens one image; true: it has to wait. Its users go on meanwhile.

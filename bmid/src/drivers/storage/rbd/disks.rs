@@ -36,6 +36,13 @@ pub(super) struct SnapEntry {
     pub(super) done: bool,
 }
 
+/// Where a backing's bytes are.
+pub(super) struct Source {
+    pub(super) image: String,
+    pub(super) snap: Option<String>,
+    depth: u32,
+}
+
 /// Where a clone's bytes come from.
 struct Parent {
     image: String,
@@ -105,24 +112,20 @@ impl Site<'_> {
         self.pool.entry(&self.snap_key(what)).map_err(|e| failed(tried, e))
     }
 
-    /// The name and the RBD snapshot under which a backing's bytes are read; no snapshot for a volume.
-    pub(super) fn source(&self, what: &Backing, tried: &str) -> Result<Option<(String, Option<String>)>, DriverError> {
-        match what.kind {
-            BackingKind::Image => Ok(self.whole(what, tried, false)?.map(|_| (self.name(what), Some(BASE.to_owned())))),
-            BackingKind::Volume => Ok(self.whole(what, tried, false)?.map(|_| (self.name(what), None))),
-            BackingKind::Snapshot => {
-                let Some(entry) = self.snap_entry(what, tried)?.filter(|e| e.done) else { return Ok(None) };
-                let volume = self.name(&entry.volume);
-                let there = self.pool.id_of(&volume).map_err(|e| failed(tried, e))?.is_some_and(|id| id == entry.image);
-                Ok(Some((if there { volume } else { self.hidden(&entry.volume) }, Some(names::snap(what)))))
-            }
-        }
-    }
-
-    fn depth(&self, image: &str, tried: &str) -> Result<u32, DriverError> {
+    /// Under which name and RBD snapshot a backing's bytes are read; no snapshot for a volume.
+    pub(super) fn source(&self, what: &Backing, tried: &str) -> Result<Option<Source>, DriverError> {
         let fail = |e| failed(tried, e);
-        let Some(id) = self.pool.id_of(image).map_err(fail)? else { return Ok(0) };
-        Ok(self.pool.mark(&id).map_err(fail)?.map_or(0, |m| m.depth))
+        if what.kind != BackingKind::Snapshot {
+            let snap = (what.kind == BackingKind::Image).then(|| BASE.to_owned());
+            let whole = self.whole(what, tried, false)?;
+            return Ok(whole.map(|(_, mark)| Source { image: self.name(what), snap, depth: mark.depth }));
+        }
+        let Some(entry) = self.snap_entry(what, tried)?.filter(|e| e.done) else { return Ok(None) };
+        let volume = self.name(&entry.volume);
+        let there = self.pool.id_of(&volume).map_err(fail)?.is_some_and(|id| id == entry.image);
+        let image = if there { volume } else { self.hidden(&entry.volume) };
+        let depth = self.pool.mark(&entry.image).map_err(fail)?.map_or(0, |m| m.depth);
+        Ok(Some(Source { image, snap: Some(names::snap(what)), depth }))
     }
 
     fn parent(&self, s: &step::Clone, tried: &str) -> Result<Parent, DriverError> {
@@ -130,8 +133,7 @@ impl Site<'_> {
             DriverError::new(Kind::Outside, tried, "the disk to copy is not there")
                 .fix("`bmictl reconcile --check` shows what else is missing")
         };
-        let (image, snap) = self.source(&s.from, tried)?.ok_or_else(gone)?;
-        let depth = self.depth(&image, tried)?;
+        let Source { image, snap, depth } = self.source(&s.from, tried)?.ok_or_else(gone)?;
         if let Some(snap) = snap {
             return Ok(Parent { image, snap, depth, passing: false });
         }

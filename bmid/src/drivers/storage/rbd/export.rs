@@ -10,7 +10,7 @@ use std::path::Path;
 use bmi::model::{Format, Kind};
 use bmi::step::Export;
 
-use super::disks::Site;
+use super::disks::{Site, Source};
 use super::image::ffi::{Image, Which};
 use super::local::{Scratch, copy_out, each};
 use super::pool::{absent, failed};
@@ -30,7 +30,7 @@ pub(super) fn export(site: &Site<'_>, s: &Export, scratch: &Path, cx: &StepCx<'_
         DriverError::new(Kind::Outside, tried.as_str(), "the disk is not there")
             .fix("`bmictl reconcile --check` shows what else is missing")
     };
-    let (name, snap) = site.source(&s.what, &tried)?.ok_or_else(gone)?;
+    let Source { image: name, snap, .. } = site.source(&s.what, &tried)?.ok_or_else(gone)?;
     let image = absent(site.pool.open_read(Which::Name(&name), snap.as_deref()));
     let image = image.map_err(|e| failed(&tried, e))?.ok_or_else(gone)?;
     let size = image.size().map_err(|e| failed(&tried, e))?;

@@ -20,7 +20,7 @@ use super::disks::Site;
 use super::image::ffi::{Image, Which};
 use super::local::{Scratch, copy_out};
 use super::names::{self, BASE, Mark};
-use super::pool::{absent, failed};
+use super::pool::{Pool, absent, failed};
 use super::receive::{receive, store};
 use crate::drivers::storage::file::copy::{CHUNK, Part, cancelled, walk};
 use crate::drivers::storage::file::receive::{SECTOR, another_format, hex, tried};
@@ -62,6 +62,22 @@ impl Drop for Held<'_> {
     }
 }
 
+/// The images of a staging: the input's bytes, and the disk converted from them.
+fn staged(pool: &Pool, staging: &str) -> [String; 2] {
+    let digest = hex(&Sha256::digest(staging.as_bytes()));
+    let data = names::staging(&pool.place.prefix(), &digest);
+    let disk = format!("{data}.d");
+    [data, disk]
+}
+
+/// Takes an unfinished import's images away; its entry in the register is the caller's.
+pub(super) fn discard(pool: &Pool, staging: &str) -> Result<(), Errno> {
+    for name in staged(pool, staging) {
+        absent(pool.io.trash(&name))?;
+    }
+    Ok(())
+}
+
 /// One import.
 struct Work<'a> {
     site: &'a Site<'a>,
@@ -82,11 +98,8 @@ pub(super) fn import(
     cx: &StepCx<'_>,
 ) -> Result<Done, DriverError> {
     let tried = tried(s);
-    let digest = hex(&Sha256::digest(s.staging.as_bytes()));
-    let prefix = &site.pool.place.prefix();
-    let data = names::staging(prefix, &digest);
-    let work =
-        Work { site, s, cx, key: format!("stage.{}.{}", s.datastore, s.staging), disk: format!("{data}.d"), data };
+    let [data, disk] = staged(site.pool, &s.staging);
+    let work = Work { site, s, cx, key: format!("stage.{}.{}", s.datastore, s.staging), disk, data };
     if let Some((_, mark)) = site.whole(&Backing::image(s.image), &tried, true)? {
         work.forget()?;
         let imported = mark.imported.filter(|i| i.image == s.image).ok_or_else(|| {

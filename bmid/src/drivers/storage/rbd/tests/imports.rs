@@ -114,3 +114,38 @@ fn a_qcow2_comes_in_as_raw_and_goes_out_as_qcow2() {
     assert!(std::fs::read(at("back")).unwrap() == disk());
     assert_eq!(std::fs::read_dir(at("scratch")).unwrap().count(), 0, "nothing stays on this host");
 }
+
+#[test]
+fn an_unfinished_import_that_nobody_came_for_goes_and_a_young_one_stays() {
+    let ((first, _one), place, bytes) = (driver(), place(id(123)), holed());
+    ceph().inside(|| {
+        let rig = Rig { driver: &first, place: Place::Rbd(place.clone()), datastore: id(123) };
+        rig.apply(rig.make()).unwrap();
+        for name in ["old", "young"] {
+            let step = Import { staging: name.to_owned(), ..large(&rig, Some(Format::Raw)) };
+            let (input, came) = (file(&bytes), AtomicU64::new(0));
+            let cx = StepCx {
+                input: Some(&input),
+                progress: &|n, _| came.store(n, Ordering::Relaxed),
+                cancelled: &|| came.load(Ordering::Relaxed) >= 1 << 20,
+            };
+            let Step::Storage(it) = step.into() else { unreachable!() };
+            assert_eq!(first.apply(&it, &cx).unwrap_err().kind, Kind::Cancelled);
+        }
+        let pool = first.connect(id(123), &place).unwrap().pool;
+        let key = format!("stage.{}.old", id(123));
+        let mut stage: import::Stage = pool.entry(&key).unwrap().unwrap();
+        stage.touched -= 8 * 24 * 3_600;
+        pool.set_entry(&key, &stage).unwrap();
+        first.connect(id(123), &place).unwrap().chores.ring();
+        for _ in 0..600 {
+            let staged = ceph().tool(&["rbd", "ls", &place.spec()]);
+            if !rig.seen().contains(&"staging old".to_owned()) && staged.lines().count() == 1 {
+                assert!(rig.seen().contains(&"staging young".to_owned()), "{:?}", rig.seen());
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("{:?}", rig.seen());
+    });
+}
