@@ -7,6 +7,7 @@ mod house;
 mod hung;
 mod links;
 mod pools;
+mod power;
 mod pressed;
 #[path = "../flow/rig.rs"]
 mod rig;

@@ -159,7 +159,7 @@ impl Workers {
         let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
         self.known(|k| k.entry((s.network, s.kind)).or_default().ending = false);
         if let Some(process) = self.find(s.network, s.kind)? {
-            if !self.answers(s.network, s.kind, &process) {
+            if !self.answers(s.network, s.kind, &process, probe::ANSWER) {
                 let why = format!("it runs already and {}", silence(&process));
                 return Err(DriverError::new(Kind::Unavailable, tried(), why).fix(cure(s.kind, process.pid)));
             }
@@ -205,7 +205,7 @@ impl Workers {
                     .fix("look at the network's interface and address (bmictl doctor)"));
             }
             if probe::ready(&self.inner.paths, s.network, s.kind)
-                && probe::answers(&self.inner.paths, s.network, s.kind)
+                && probe::answers(&self.inner.paths, s.network, s.kind, probe::ANSWER)
             {
                 detached::reap(child);
                 return Ok(());
@@ -227,7 +227,7 @@ impl Workers {
         loop {
             if probe::ready(&self.inner.paths, s.network, s.kind)
                 && let Some(process) = self.find(s.network, s.kind)?
-                && self.answers(s.network, s.kind, &process)
+                && self.answers(s.network, s.kind, &process, probe::ANSWER)
             {
                 return Ok(process);
             }
@@ -319,13 +319,13 @@ impl Workers {
     }
 
     /// Whether it answers. One that is stopped need not be asked.
-    fn answers(&self, network: Id, kind: WorkerKind, process: &Process) -> bool {
-        !process.is_stopped() && probe::answers(&self.inner.paths, network, kind)
+    fn answers(&self, network: Id, kind: WorkerKind, process: &Process, limit: Duration) -> bool {
+        !process.is_stopped() && probe::answers(&self.inner.paths, network, kind, limit)
     }
 
     /// A finding on a worker that lives and does not answer.
     fn silent(&self, network: Id, interface: &str, kind: WorkerKind) -> Option<Finding> {
-        let health = self.health(network, kind).ok().filter(|h| h.pid != 0)?;
+        let health = self.health(network, kind, probe::GLANCE).ok().filter(|h| h.pid != 0)?;
         Some(Finding {
             check: format!("{} on {interface}", kind.as_str()),
             severity: Severity::Error,
@@ -334,10 +334,10 @@ impl Workers {
         })
     }
 
-    fn health(&self, network: Id, kind: WorkerKind) -> Result<Health, DriverError> {
+    fn health(&self, network: Id, kind: WorkerKind, limit: Duration) -> Result<Health, DriverError> {
         let process = self.find(network, kind)?;
         let restarts = self.known(|k| k.get(&(network, kind)).map_or(0, |k| k.seen.saturating_sub(1)));
-        let running = process.as_ref().is_some_and(|p| self.answers(network, kind, p));
+        let running = process.as_ref().is_some_and(|p| self.answers(network, kind, p, limit));
         let problem = match &process {
             None => Some("it does not run".to_owned()),
             Some(process) if !running => Some(silence(process)),
@@ -422,7 +422,7 @@ impl Driver for Workers {
                 let mut seen = Vec::new();
                 for kind in KINDS {
                     if let Some(process) = self.find(*network, kind)?
-                        && self.answers(*network, kind, &process)
+                        && self.answers(*network, kind, &process, probe::ANSWER)
                     {
                         seen.push(Seen::Worker(kind, process.pid));
                     }
@@ -436,9 +436,13 @@ impl Driver for Workers {
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         match look {
-            Look::Workers(network) => {
-                Some(KINDS.iter().map(|k| self.health(*network, *k)).collect::<Result<_, _>>().map(Fact::Workers))
-            }
+            Look::Workers(network) => Some(
+                KINDS
+                    .iter()
+                    .map(|k| self.health(*network, *k, probe::ANSWER))
+                    .collect::<Result<_, _>>()
+                    .map(Fact::Workers),
+            ),
             Look::Doctor { networks } => {
                 let mut needed = vec!["tgtd", "dnsmasq"];
                 match self.inner.manager {

@@ -17,7 +17,9 @@ use crate::drivers::host::{self, Process};
 use crate::drivers::{DriverError, Paths};
 
 /// How long a worker has for an answer. A tgtd with thousands of targets needs most of a second for its longest work.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+/// The same for the doctor, who has other questions too.
+pub(super) const GLANCE: Duration = Duration::from_secs(1);
 
 /// The worker's process: by its pid file or socket if they tell the truth, else among all processes.
 pub(super) fn find(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Option<Process>, DriverError> {
@@ -62,9 +64,9 @@ pub(super) fn ready(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
 }
 
 /// Whether it answers. dnsmasq has no question that costs nothing: there, not being stopped is answering.
-pub(super) fn answers(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
+pub(super) fn answers(paths: &Paths, network: Id, kind: WorkerKind, limit: Duration) -> bool {
     match kind {
-        WorkerKind::Tgtd => tgtd_answers(&paths.tgtd_socket(network)),
+        WorkerKind::Tgtd => tgtd_answers(&paths.tgtd_socket(network), limit),
         WorkerKind::Dnsmasq => true,
     }
 }
@@ -93,8 +95,8 @@ fn peer(paths: &Paths, network: Id) -> Option<u32> {
 }
 
 /// The cheapest request there is, answered whole: whatever hangs in tgtd's loop holds it up.
-fn tgtd_answers(path: &Path) -> bool {
-    ask(path, Instant::now() + ANSWER).is_some()
+fn tgtd_answers(path: &Path, limit: Duration) -> bool {
+    ask(path, Instant::now() + limit).is_some()
 }
 
 /// `SYSTEM SHOW` in tgtd's words: what its state is. 120 bytes and no payload.

@@ -8,6 +8,8 @@ use super::*;
 use crate::drivers::proving::{Rack, both_ways, fails_at_each, id, sh};
 use crate::drivers::sim::World;
 
+mod hang;
+
 /// A host's folders and one network. Its workers end with it.
 struct Ground {
     rack: Rack,
