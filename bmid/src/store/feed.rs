@@ -18,9 +18,9 @@ use super::{Core, raw, tables};
 
 /// So many bytes of keys and values go into sled at once. sled keeps copies of all pages that a batch touches until it is
 /// through, and relies for its order on disks that keep theirs between two fdatasyncs: both want it small.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 256 << 10;
 /// So many keys at once.
-const KEYS: usize = 256;
+const KEYS: usize = 1_024;
 /// After so long without a commit what is ahead goes into sled.
 const IDLE: Duration = Duration::from_secs(1);
 
