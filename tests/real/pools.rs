@@ -17,6 +17,18 @@ fn write(node: &serde_json::Value) {
     assert!(said.contains("...passed"), "{said}");
 }
 
+/// A cluster in this namespace, with a pool and a user for it, and the line that makes it a datastore.
+fn cluster() -> (ceph::Ceph, String) {
+    let cluster = ceph::Ceph::here();
+    cluster.tool(&["ceph", "osd", "pool", "create", "bmi", "8", "8", "--size", "1"]);
+    cluster.tool(&["rbd", "pool", "init", "bmi"]);
+    let key = cluster.user("bmi", "profile rbd", "profile rbd pool=bmi");
+    let conf = cluster.conf().display().to_string();
+    let line =
+        format!("datastore create ceph --kind rbd --pool bmi --conf {conf} --id bmi --keyring {}", key.display());
+    (cluster, line)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing() {
     // Outside of the namespace, where cargo has what it needs.
@@ -24,15 +36,10 @@ async fn a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing() {
     if !inside("pools::a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing") {
         return;
     }
-    let cluster = ceph::Ceph::here();
+    let (cluster, line) = cluster();
     let conf = cluster.conf().display().to_string();
-    cluster.tool(&["ceph", "osd", "pool", "create", "bmi", "8", "8", "--size", "1"]);
-    cluster.tool(&["rbd", "pool", "init", "bmi"]);
-    let key = cluster.user("bmi", "profile rbd", "profile rbd pool=bmi");
     let rig = Rig::real().await;
     ground(&rig).await;
-    let line =
-        format!("datastore create ceph --kind rbd --pool bmi --conf {conf} --id bmi --keyring {}", key.display());
     let made = rig.run(&line).await;
     assert_eq!((&made.one()["driver"], &made.one()["state"]), (&"rbd".into(), &"active".into()));
     assert!(!rig.run(&line).await.end.changed, "asked for again");
@@ -71,7 +78,61 @@ async fn a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing() {
     rig.run("image rm pooled").await;
     rig.run("datastore rm ceph").await;
     assert_eq!(cluster.tool(&["rbd", "ls", "bmi"]), "");
-    assert_eq!(cluster.tool(&["rbd", "trash", "ls", "--all", "bmi"]), "");
+    // The watch of the tgtd that was killed holds its disk for up to half a minute.
+    let trash = || cluster.tool(&["rbd", "trash", "ls", "--all", "bmi"]);
+    for _ in 0..600 {
+        if trash().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(trash(), "");
     rig.run("network rm net1").await;
     assert_eq!(pid_of("tgtd"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceph_that_stops_in_the_middle_of_twenty_nodes_leaves_each_provisioned_or_refused_and_nothing_else() {
+    ceph::guard();
+    let name = "a_ceph_that_stops_in_the_middle_of_twenty_nodes_leaves_each_provisioned_or_refused_and_nothing_else";
+    if !inside(&format!("pools::{name}")) {
+        return;
+    }
+    let (cluster, line) = cluster();
+    let rig = std::sync::Arc::new(Rig::real().await);
+    ground(&rig).await;
+    rig.run(&line).await;
+    let golden = rig.dir.join("golden.raw").display().to_string();
+    rig.run(&format!("image import {golden} --name pooled --format raw --datastore ceph")).await;
+    let nodes: Vec<_> = (0..20)
+        .map(|n| {
+            let rig = std::sync::Arc::clone(&rig);
+            let line = format!("node provision n{n} --image pooled --mac 52:54:00:00:00:{n:02x} --network net1");
+            tokio::spawn(async move { rig.try_run(&line).await })
+        })
+        .collect();
+    let begun = (0..600).any(|_| cluster.tool(&["rbd", "ls", "bmi"]).contains(".v."));
+    assert!(begun, "no disk is made");
+    cluster.signal("osd", "STOP");
+    let shown = rig.run("datastore ls").await;
+    let pooled = shown.items.iter().find(|d| d["name"] == "ceph").unwrap();
+    assert!(pooled["available"] == false && pooled["problem"].is_string(), "{pooled}");
+    assert!(shown.items.iter().any(|d| d["name"] == "default" && d["available"] == true), "others are as ever");
+    cluster.signal("osd", "CONT");
+    let mut ready = 0;
+    for (n, node) in nodes.into_iter().enumerate() {
+        match node.await.unwrap() {
+            Ok(answer) => {
+                assert_eq!(answer.one()["state"], "ready");
+                assert!(login(answer.one()).0, "{}", login(answer.one()).1);
+                ready += 1;
+            }
+            Err(fault) => assert!(!fault.why.is_empty() && !fault.fix.is_empty(), "n{n}: {fault}"),
+        }
+    }
+    assert_eq!(rig.run("node ls").await.items.len(), ready, "a node is there or is not");
+    let disks = cluster.tool(&["rbd", "ls", "bmi"]);
+    assert_eq!(disks.lines().filter(|l| l.contains(".v.")).count(), ready, "{disks}");
+    assert_eq!(disks.lines().count(), ready + 1, "the disks and their image, and nothing else: {disks}");
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
 }

@@ -17,6 +17,9 @@ use crate::drivers::DriverError;
 
 /// How long what has to wait is left alone.
 const PAUSE: Duration = Duration::from_secs(20);
+/// How often, and with what pause, the trash of a datastore that was given up is looked at.
+const TRIES: u32 = 60;
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How long an unfinished import is kept, in seconds.
 const KEPT: u64 = 7 * 24 * 3_600;
 
@@ -41,6 +44,21 @@ impl Chores {
         // Full: it is told already.
         let _ = self.0.try_send(());
     }
+}
+
+/// Empties the trash behind a datastore that was given up. A watch of a client that died, or a child that is going itself, holds
+/// an image for up to half a minute; what somebody else's image needs stays in the trash, where `rbd trash ls` shows it.
+pub(super) fn clear_up(pool: Arc<Pool>) {
+    let clear = move || {
+        for _ in 0..TRIES {
+            if !store::purge(&pool, |name| names::read(&pool.place.prefix(), name).is_some()) {
+                return;
+            }
+            std::thread::sleep(TRY_AGAIN);
+        }
+    };
+    // Without the thread it stays in the trash; nothing of it is in use.
+    let _ = std::thread::Builder::new().name("bmid-ceph-end".to_owned()).spawn(clear);
 }
 
 fn work(pool: &Weak<Pool>, datastore: Id, rung: &Receiver<()>) {

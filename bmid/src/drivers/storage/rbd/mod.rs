@@ -115,6 +115,7 @@ impl RbdStore {
                 let done = store::unmake(&pool, s).map(Done::changed)?;
                 self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
                 self.connected.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
+                chores::clear_up(pool);
                 return Ok(done);
             }
             StorageStep::OpenStore(_) => store::open(&pool, datastore).map(|_| Done::ALREADY)?,

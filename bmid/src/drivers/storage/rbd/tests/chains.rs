@@ -24,7 +24,7 @@ fn bytes_of(rig: &Rig<'_>, what: Backing) -> Vec<u8> {
     bytes
 }
 
-fn empties(spec: &str) {
+pub(super) fn empties(spec: &str) {
     for _ in 0..600 {
         if ceph().tool(&["rbd", "trash", "ls", "--all", spec]).is_empty() {
             return;
