@@ -20,6 +20,8 @@ pub struct StoreStatus {
     pub available: bool,
     /// `reflink` or `copy`.
     pub clone_by: String,
+    /// How targets get the disks of a pool.
+    pub export: Option<String>,
     /// Free bytes.
     pub free: Bytes,
     /// What is wrong.
@@ -174,6 +176,7 @@ fn store_status(server: &Server, at: &Answering<'_>) -> StoreStatus {
         name: server.name.clone(),
         available: known.available.unwrap_or(false),
         clone_by: known.clone_by.unwrap_or_else(|| "unknown".to_owned()),
+        export: known.export,
         free: known.free.unwrap_or_default(),
         problem: known.problem,
     }

@@ -17,6 +17,18 @@ fn write(node: &serde_json::Value) {
     assert!(said.contains("...passed"), "{said}");
 }
 
+/// The pool's trash becomes empty. The watch of a tgtd that was killed holds its disk for up to half a minute.
+async fn emptied(cluster: &ceph::Ceph) {
+    let trash = || cluster.tool(&["rbd", "trash", "ls", "--all", "bmi"]);
+    for _ in 0..600 {
+        if trash().is_empty() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("{}", trash());
+}
+
 /// A cluster in this namespace, with a pool and a user for it, and the line that makes it a datastore.
 fn cluster() -> (ceph::Ceph, String) {
     let cluster = ceph::Ceph::here();
@@ -41,7 +53,8 @@ async fn a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing() {
     let rig = Rig::real().await;
     ground(&rig).await;
     let made = rig.run(&line).await;
-    assert_eq!((&made.one()["driver"], &made.one()["state"]), (&"rbd".into(), &"active".into()));
+    let shown = ["driver", "state", "export"].map(|f| made.one()[f].as_str().unwrap().to_owned());
+    assert_eq!(shown, ["rbd", "active", "librbd"]);
     assert!(!rig.run(&line).await.end.changed, "asked for again");
     let fault = rig.refuse(&line.replace("create ceph", "create other")).await;
     assert!(fault.to_string().contains("pool bmi is datastore ceph"), "{fault}");
@@ -78,15 +91,7 @@ async fn a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing() {
     rig.run("image rm pooled").await;
     rig.run("datastore rm ceph").await;
     assert_eq!(cluster.tool(&["rbd", "ls", "bmi"]), "");
-    // The watch of the tgtd that was killed holds its disk for up to half a minute.
-    let trash = || cluster.tool(&["rbd", "trash", "ls", "--all", "bmi"]);
-    for _ in 0..600 {
-        if trash().is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    assert_eq!(trash(), "");
+    emptied(&cluster).await;
     rig.run("network rm net1").await;
     assert_eq!(pid_of("tgtd"), None);
 }

@@ -33,6 +33,8 @@ pub struct DatastoreView {
     pub problem: Option<String>,
     /// `reflink`, `copy` or, in a pool, `clone`.
     pub clone_by: Option<String>,
+    /// How targets get the disks of a pool: `librbd`, opened by tgtd itself.
+    pub export: Option<String>,
     /// File system.
     pub filesystem: Option<String>,
     /// Its size in bytes.
@@ -132,6 +134,11 @@ pub fn view_of(server: &Server, facts: &super::Facts) -> DatastoreView {
             }
             .to_owned()
         }),
+        export: match &server.place {
+            // The one way there is in this release.
+            Some(Place::Rbd(_)) => Some("librbd".to_owned()),
+            _ => None,
+        },
         filesystem: known.as_ref().map(|k| k.filesystem.clone()),
         total: known.as_ref().map(|k| k.total),
         free: known.as_ref().map(|k| k.free),
