@@ -182,7 +182,12 @@ pub(crate) fn one(link: &mut Link, globals: &Globals, id: u64, asked: &mut Asked
 /// Tells the daemon's error and says which exit code it means.
 fn failed(words: &Words, method: &str, error: &Value) -> u8 {
     let message = error.get("message").and_then(Value::text).unwrap_or("it failed without saying why");
-    words.raw_error(&format!("call {method}: {message}"), error);
+    // Faults of bmid say what was tried. What does not gets it said here.
+    let told = match message.starts_with("cannot ") {
+        true => message.to_owned(),
+        false => format!("cannot call {method}: {message}"),
+    };
+    words.raw_error(&told, error);
     let class = error.get("data").and_then(|d| d.get("class")).and_then(Value::text);
     class_code(class.unwrap_or("failed"))
 }

@@ -46,6 +46,18 @@ fn a_call_sends_its_parameters_as_they_are_and_prints_the_bare_answer() {
 }
 
 #[test]
+fn what_was_tried_is_told_once() {
+    let fake = Fake::new(|mut peer| {
+        peer.hello();
+        let asked = call(&mut peer);
+        let error = json!({"code": 3, "message": "cannot show node web1: there is no node web1", "data": {}});
+        answer(&mut peer, asked.id, &[], Some(&error.to_string()));
+    });
+    let ran = fake.run(&["call", "node.show", r#"{"node":"web1"}"#]);
+    assert_eq!(ran.err, "bmictl: cannot show node web1: there is no node web1\n");
+}
+
+#[test]
 fn a_failed_call_ends_with_the_exit_code_of_its_class() {
     for (class, code) in [("not_found", 3), ("quota", 6), ("unheard_of", 1)] {
         let fake = Fake::new(move |mut peer| {
@@ -56,7 +68,7 @@ fn a_failed_call_ends_with_the_exit_code_of_its_class() {
         });
         let ran = fake.run(&["call", "node.show", r#"{"node":"web1"}"#, "-f", "json"]);
         assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""));
-        assert!(ran.err.starts_with("bmictl: call node.show: no such node\n"), "{}", ran.err);
+        assert!(ran.err.starts_with("bmictl: cannot call node.show: no such node\n"), "{}", ran.err);
         assert_eq!(last_json(&ran.err)["code"], 404);
     }
 }

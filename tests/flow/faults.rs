@@ -59,6 +59,11 @@ async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up() {
     assert!(status.one()["healthy"] == false && problems.contains("node.deprovision web1"), "{problems}");
     let id = op.one()["id"].as_str().unwrap().to_owned();
     assert_eq!(rig.refuse("tag create web1 t").await.kind, Kind::Busy);
+    for verb in ["abandon", "retry", "cancel"] {
+        let would = rig.check(&format!("op {verb} {id}")).await;
+        assert!(would.end.changed, "op {verb} --check");
+        assert_eq!(rig.run("op ls").await.one()["state"], "parked", "op {verb} --check did something");
+    }
     rig.run(&format!("op abandon {id}")).await;
     rig.faults("");
     assert!(rig.run("op ls").await.items.is_empty());
@@ -170,7 +175,15 @@ async fn an_operation_that_was_open_in_a_dump_goes_on_where_it_is_restored() {
     std::fs::remove_dir_all(dir.join("state")).unwrap();
     let drivers = DriverSet::sim(&dir.join("world"), Arc::new(Plain)).unwrap();
     let rig = Rig::over(&dir, Rig::open(&dir), drivers, None, true);
-    rig.run(&format!("state restore {}", dump.display())).await;
+    let restore = format!("state restore {}", dump.display());
+    assert!(rig.check(&restore).await.end.changed);
+    assert!(
+        rig.run("node ls").await.items.is_empty() && rig.run("op ls").await.items.is_empty(),
+        "--check restored it"
+    );
+    rig.run(&restore).await;
+    let again = rig.ask(Rig::root(), Envelope { check: true, ..Envelope::default() }, &restore).await.unwrap_err();
+    assert_eq!(again.kind, Kind::Conflict, "--check refuses what would be refused: {again}");
     for _ in 0..500 {
         if rig.run("op ls").await.items.is_empty() {
             break;

@@ -31,26 +31,9 @@ impl Engine {
             Request::OpLs(op) => self.operations(op.all)?.into_iter().map(Reply::OpLs).collect(),
             Request::OpShow(op) => vec![Reply::OpShow(self.operation(op.id)?)],
             Request::OpWatch(op) => vec![Reply::OpWatch(self.op_watch(op.id, &call, &cancel).await?)],
-            Request::OpCancel(op) => {
-                let live = self.live(op.id)?;
+            Request::OpCancel(_) | Request::OpRetry(_) | Request::OpAbandon(_) => {
                 changed = true;
-                live.cancel.cancel();
-                vec![Reply::OpCancel(self.settle(op.id, &call).await?)]
-            }
-            Request::OpRetry(op) => {
-                self.live(op.id)?.retry.notify_one();
-                changed = true;
-                vec![Reply::OpRetry(self.settle(op.id, &call).await?)]
-            }
-            Request::OpAbandon(op) => {
-                let live = self.live(op.id)?;
-                if live.parked.borrow().is_none() {
-                    return Err(Fault::conflict(format!("operation {} is not parked: it goes on", op.id))
-                        .fix("`bmictl op cancel` has it undone"));
-                }
-                changed = true;
-                live.abandoned.cancel();
-                vec![Reply::OpAbandon(self.settle(op.id, &call).await?)]
+                vec![self.steer(&request, &call).await?]
             }
             Request::EventLs(op) => self.events(op)?.into_iter().map(Reply::EventLs).collect(),
             Request::EventWatch(_) => return self.event_watch(&call, &cancel).await,
@@ -72,6 +55,30 @@ impl Engine {
         };
         send(&call, items).await;
         Ok(Ended { op_id: None, changed, running: false })
+    }
+
+    /// `op cancel`, `op retry` and `op abandon`. With `--check` it is only found out whether they could be carried out.
+    async fn steer(&self, request: &Request, call: &Submission) -> Result<Reply, Fault> {
+        let (id, show): (Id, fn(OpView) -> Reply) = match request {
+            Request::OpCancel(op) => (op.id, Reply::OpCancel),
+            Request::OpRetry(op) => (op.id, Reply::OpRetry),
+            Request::OpAbandon(op) => (op.id, Reply::OpAbandon),
+            other => return Err(Fault::internal(format!("{} steers no operation", other.sheet().command()))),
+        };
+        let live = self.live(id)?;
+        if matches!(request, Request::OpAbandon(_)) && live.parked.borrow().is_none() {
+            return Err(Fault::conflict(format!("operation {id} is not parked: it goes on"))
+                .fix("`bmictl op cancel` has it undone"));
+        }
+        if call.envelope.check {
+            return self.operation(id).map(show);
+        }
+        match request {
+            Request::OpCancel(_) => live.cancel.cancel(),
+            Request::OpRetry(_) => live.retry.notify_one(),
+            _ => live.abandoned.cancel(),
+        }
+        self.settle(id, call).await.map(show)
     }
 
     /// Has `status` name what is parked: rows do not tell, and its objects are busy until it goes on.
@@ -189,6 +196,9 @@ impl Engine {
     async fn restore(self: &Arc<Engine>, call: &mut Submission) -> Result<StateDone, Fault> {
         let file = file(call)?;
         let store = self.store.clone();
+        if call.envelope.check {
+            return blocking(move || Ok(StateDone { rows: store.survey_file(&file)? })).await;
+        }
         let before = self.store.read(|view| view.live::<Server>())?;
         // No pass may compare the outside with rows that are being exchanged.
         let still = self.reconciling.lock().await;

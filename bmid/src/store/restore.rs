@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{Stored, StoredPart};
 use super::dump::{DumpedPart, End, Line};
-use super::raw::{self, Raw as _};
+use super::raw::{self, Live, Raw as _};
 use super::tx::Tx;
 use super::{Inner, Store, Who, migrations, tables};
 
@@ -69,6 +69,21 @@ impl Store {
             Ok(start) if file.metadata().is_ok_and(|m| m.is_file()) => self.take_in(file, start).map_err(tried),
             _ => self.restore(&mut file),
         }
+    }
+
+    /// How many records [`Store::restore_file`] would take in, or why it would refuse them. Changes nothing.
+    pub fn survey_file(&self, mut file: &File) -> Result<u64, Fault> {
+        let surveyed = match file.stream_position() {
+            Ok(start) if file.metadata().is_ok_and(|m| m.is_file()) => survey(file, start),
+            _ => self.spool(&mut file).and_then(|copy| survey(&copy, 0)),
+        };
+        let empty = || {
+            let inner = &self.inner;
+            inner.core.commits.alive()?;
+            let (meta, ahead) = (inner.meta(), inner.core.look());
+            refuse_unless_empty(&Tx::new(Live::new(&inner.core.db, &ahead), &meta))
+        };
+        surveyed.and_then(|(_, count)| empty().map(|()| count)).map_err(tried)
     }
 
     /// A copy that has no name, and is gone with what is given back.

@@ -109,7 +109,10 @@ impl Files {
         let one = |name: &str| {
             let file = OpenOptions::new().read(true).write(true).open(folder.join(name)).map_err(NoLog::Io)?;
             let mut head = [0; BLOCK];
-            file.read_exact_at(&mut head, 0).map_err(NoLog::Io)?;
+            file.read_exact_at(&mut head, 0).map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => NoLog::Bad(BadLog::Damaged(format!("{name} ends within its head"))),
+                _ => NoLog::Io(e),
+            })?;
             Ok((Arc::new(file), frame::nonce(&head).map_err(NoLog::Bad)?))
         };
         let ((a, an), (b, bn)) = (one(NAMES[0])?, one(NAMES[1])?);

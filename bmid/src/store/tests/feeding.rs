@@ -191,6 +191,20 @@ fn a_damaged_log_is_said_plainly_and_moved_aside_with_its_store() {
 }
 
 #[test]
+fn a_log_that_was_cut_off_is_damage_and_not_a_folder_that_cannot_be_read() {
+    for length in [0, 100] {
+        let t = temp();
+        put(&t.store, &[node(1, "web").into()]).unwrap();
+        let (dir, path) = die(t);
+        fs::File::options().write(true).open(path.join("db/log.1")).unwrap().set_len(length).unwrap();
+        let OpenError::Corrupt { why, .. } = refused(&path) else { panic!("another refusal") };
+        assert!(why.contains("log.1 ends within its head"), "{why}");
+        assert!(open(&path).unwrap().fresh);
+        drop(dir);
+    }
+}
+
+#[test]
 fn the_logs_files_are_for_their_owner_alone_and_there_before_anything_is_served() {
     use std::os::unix::fs::PermissionsExt as _;
     let t = temp();
