@@ -21,6 +21,7 @@ pub(super) use frame::{head, seal};
 
 /// Usual size of a file, beyond which it grows only for a commit that is larger by itself or while the other file is not
 /// free.
+/// Files of an earlier release that are shorter would be taken for cut off: who raises it must let those pass.
 pub const LOG_BYTES: u64 = 2 << 20;
 /// Their names in the store's folder.
 const NAMES: [&str; 2] = ["log.0", "log.1"];
@@ -109,10 +110,13 @@ impl Files {
         let one = |name: &str| {
             let file = OpenOptions::new().read(true).write(true).open(folder.join(name)).map_err(NoLog::Io)?;
             let mut head = [0; BLOCK];
-            file.read_exact_at(&mut head, 0).map_err(|e| match e.kind() {
-                io::ErrorKind::UnexpectedEof => NoLog::Bad(BadLog::Damaged(format!("{name} ends within its head"))),
-                _ => NoLog::Io(e),
-            })?;
+            // Commits that a file lost with its end would be missed by nobody.
+            let length = file.metadata().map_err(NoLog::Io)?.len();
+            if length < size {
+                let why = format!("{name} was cut off: it has {length} bytes, and was made with {size}");
+                return Err(NoLog::Bad(BadLog::Damaged(why)));
+            }
+            file.read_exact_at(&mut head, 0).map_err(NoLog::Io)?;
             Ok((Arc::new(file), frame::nonce(&head).map_err(NoLog::Bad)?))
         };
         let ((a, an), (b, bn)) = (one(NAMES[0])?, one(NAMES[1])?);

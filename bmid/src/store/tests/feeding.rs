@@ -191,14 +191,16 @@ fn a_damaged_log_is_said_plainly_and_moved_aside_with_its_store() {
 }
 
 #[test]
-fn a_log_that_was_cut_off_is_damage_and_not_a_folder_that_cannot_be_read() {
-    for length in [0, 100] {
+fn a_log_that_was_cut_off_is_damage_wherever_it_ends() {
+    for length in [0, 100, log::BLOCK as u64, 2 * log::BLOCK as u64, options().log_bytes - 1] {
         let t = temp();
-        put(&t.store, &[node(1, "web").into()]).unwrap();
+        for n in 1..6 {
+            put(&t.store, &[node(n, &format!("n{n}")).into()]).unwrap();
+        }
         let (dir, path) = die(t);
-        fs::File::options().write(true).open(path.join("db/log.1")).unwrap().set_len(length).unwrap();
+        fs::File::options().write(true).open(path.join("db/log.0")).unwrap().set_len(length).unwrap();
         let OpenError::Corrupt { why, .. } = refused(&path) else { panic!("another refusal") };
-        assert!(why.contains("log.1 ends within its head"), "{why}");
+        assert!(why.contains(&format!("log.0 was cut off: it has {length} bytes")), "{why}");
         assert!(open(&path).unwrap().fresh);
         drop(dir);
     }
