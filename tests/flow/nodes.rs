@@ -234,6 +234,34 @@ async fn check_says_what_would_change_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_unchanged_and_one_that_asks_for_something_else_is_not() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run(&format!("{WEB1} --nic eno1 --set rack=7")).await;
+    for same in ["", " --nic eno1", " --set rack=7"] {
+        assert!(!rig.run(&format!("{WEB1}{same}")).await.end.changed, "{same}");
+    }
+    for (other, what) in [
+        (" --chap", "CHAP"),
+        (" --chap=out-of-band", "CHAP"),
+        (" --type virtual", "its type"),
+        (" --nic eno2", "its NIC"),
+        (" --set rack=8", "its settings"),
+    ] {
+        let fault = rig.refuse(&format!("{WEB1}{other}")).await;
+        assert_eq!(fault.kind, Kind::Duplicate, "{other}: {fault}");
+        assert!(fault.why.ends_with(&format!("{what} differs")), "{other}: {fault}");
+    }
+    rig.run("node deprovision web1 --keep-volume").await;
+    let kept = "node provision web1 --volume web1 --mac 52:54:00:00:00:01 --network net1 --chap";
+    rig.run(kept).await;
+    assert!(!rig.run(kept).await.end.changed, "a repeat finds its own disk");
+    assert_eq!(rig.refuse(WEB1).await.kind, Kind::Duplicate, "a node that has CHAP is not taken for one without");
+    let other = "node provision web2 --volume web1 --mac 52:54:00:00:00:02 --network net1";
+    assert_eq!(rig.refuse(other).await.kind, Kind::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kept_disks_have_names_that_no_other_volume_of_the_project_has() {
     let rig = Rig::new().await;
     rig.ground().await;

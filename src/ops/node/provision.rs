@@ -177,7 +177,7 @@ impl NodeProvision {
         }
         let source = match (&self.image, &self.volume) {
             (Some(image), None) => Ok(crate::ops::image::usable(at.view, at.project(), image)?),
-            (None, Some(volume)) => Err(crate::ops::volume::free(at.view, at.project(), volume)?),
+            (None, Some(volume)) => Err(self.kept(at, volume)?),
             _ => {
                 return Err(Fault::invalid("a node's disk comes from an image or from a kept volume")
                     .fix("give --image or --volume"));
@@ -190,25 +190,52 @@ impl NodeProvision {
         Ok(Common { network, source, store })
     }
 
+    /// The volume to use: one that is free, or one that a repeat of this call finds as its own node's disk.
+    fn kept(&self, at: &Asking<'_>, volume: &Ref) -> Result<Volume, Fault> {
+        let found = crate::ops::volume::find(at.view, at.project(), volume)?;
+        let user = crate::ops::volume::attachment(at.view, found.id)?;
+        let user = user.map(|a| at.view.must::<Node>(a.node)).transpose()?;
+        if user.is_some_and(|n| n.owner == *at.project() && Some(&n.name) == self.name.as_ref()) {
+            return Ok(found);
+        }
+        crate::ops::volume::free(at.view, at.project(), volume)
+    }
+
+    /// What of the node is another than was asked for. A NIC and settings that the call does not give may be anything.
+    fn differs(
+        &self,
+        records: &NodeRecords,
+        machine: &Machine,
+        common: &Common,
+    ) -> Result<Option<&'static str>, Fault> {
+        let (node, disk) = (&records.node, &records.boot()?.volume);
+        let disk_equal = match &common.source {
+            Ok(image) => disk.image == Some(image.id),
+            Err(volume) => disk.id == volume.id,
+        };
+        let has = |s: &Setting| node.settings.get(s.key.as_str()) == Some(&s.value);
+        Ok([
+            (node.mac == machine.mac, "its MAC"),
+            (node.network == common.network.id, "its network"),
+            (disk_equal, "its disk"),
+            (records.target.chap.as_ref().map(|c| c.mode) == self.chap, "CHAP"),
+            (node.kind == self.kind, "its type"),
+            (machine.nic.is_none() || node.nic == machine.nic, "its NIC"),
+            (self.settings.iter().all(has), "its settings"),
+            (node.state == NodeState::Ready, "its state"),
+        ]
+        .into_iter()
+        .find_map(|(equal, what)| (!equal).then_some(what)))
+    }
+
     /// An identical live node: the call is a repeat and nothing is to be done.
     fn same(&self, cx: &Cx<'_>, machine: &Machine, common: &Common) -> Result<Option<Node>, Fault> {
         let Some(old) = cx.view.by_key::<Node>(Index::NodeName, &owned(cx.project(), &machine.name))? else {
             return Ok(None);
         };
         let records = NodeRecords::load(cx.view, old)?;
-        let disk = &records.boot()?.volume;
-        let disk_equal = match &common.source {
-            Ok(image) => disk.image == Some(image.id),
-            Err(volume) => disk.id == volume.id,
-        };
-        let equal = records.node.mac == machine.mac
-            && records.node.network == common.network.id
-            && disk_equal
-            && records.node.state == NodeState::Ready;
-        if equal {
-            return Ok(Some(records.node));
-        }
-        Err(Fault::new(Kind::Duplicate, format!("there is a node {} already, and it differs", machine.name))
+        let Some(what) = self.differs(&records, machine, common)? else { return Ok(Some(records.node)) };
+        Err(Fault::new(Kind::Duplicate, format!("there is a node {} already, and {what} differs", machine.name))
             .fix(format!("`bmictl node show {}` shows it; deprovision it or choose another name", machine.name)))
     }
 
