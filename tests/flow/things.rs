@@ -135,3 +135,20 @@ async fn status_tells_what_there_is() {
     assert_eq!(s["usage"]["nodes"], 1);
     rig.run("doctor").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_goes_on_is_told_to_whoever_asks_for_it_again() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let line = format!("image import {} --name other --format raw", rig.disk("other", b"bytes"));
+    rig.faults("hang storage.import.before 1 3\n");
+    let first = async { rig.try_run(&line).await };
+    let second = async {
+        rig.until("op ls", |op| op["method"] == "image.import").await;
+        rig.refuse(&line).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.unwrap().end.changed);
+    assert!(second.kind == Kind::Busy && second.fix.contains("bmictl op watch"), "{second}");
+    assert_eq!(rig.refuse(&line).await.kind, Kind::Duplicate);
+}

@@ -291,8 +291,8 @@ pub(super) enum Waited {
 pub(super) async fn wait_end(live: &Arc<Live>, call: &Submission, cancel: &Cancel) -> Waited {
     let Envelope { timeout_ms, progress: wants, .. } = &call.envelope;
     let deadline = timeout_ms.map(Duration::from_millis).unwrap_or(Duration::from_secs(7 * 24 * 3_600));
-    let (mut end, mut parked, mut progress) =
-        (live.end.subscribe(), live.parked.subscribe(), live.progress.subscribe());
+    let (mut end, mut parked) = (live.end.subscribe(), live.parked.subscribe());
+    let mut progress = wants.then(|| live.progress.subscribe());
     let timer = tokio::time::sleep(deadline);
     tokio::pin!(timer);
     let mut cancelled = false;
@@ -306,7 +306,10 @@ pub(super) async fn wait_end(live: &Arc<Live>, call: &Submission, cancel: &Cance
         tokio::select! {
             _ = end.changed() => {}
             _ = parked.changed() => {}
-            p = progress.recv() => if let (true, Ok(p)) = (*wants, p) {
+            p = async { match &mut progress {
+                Some(progress) => progress.recv().await,
+                None => std::future::pending().await,
+            } } => if let Ok(p) = p {
                 // Progress is a courtesy: a slow reader misses some.
                 let _ = call.out.try_send(Out::Progress(p));
             },

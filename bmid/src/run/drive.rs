@@ -248,7 +248,10 @@ async fn forward(engine: &Arc<Engine>, live: &Arc<Live>, script: &Script) -> Res
         if engine.is_stopping() || live.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        live.tell(stage.first().map(Step::describe).unwrap_or_default(), at as u64, Some(stages.len() as u64), false);
+        if live.is_watched() {
+            let what = stage.first().map(|step| engine.called(step)).unwrap_or_default();
+            live.tell(what, at as u64, Some(stages.len() as u64), false);
+        }
         let next = match stages.get(at + 1).map(Vec::as_slice) {
             Some([only]) => Some((only.clone(), engine.deadline(only))),
             _ => None,
@@ -405,11 +408,17 @@ async fn step(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step) -> Result<Don
 async fn carrying(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step, carry: &Arc<Carry>) -> Result<Done, Fault> {
     let deadline = engine.deadline(step);
     let (drivers, of, what) = (Arc::clone(&engine.drivers), Arc::clone(live), step.clone());
+    let namer = Arc::clone(engine);
     let (stopping, lanes, on) = (engine.stopping.clone(), engine.lanes.clone(), Arc::clone(carry));
     let call = move |place| {
         let cancelled = || of.cancel.is_cancelled() || stopping.is_cancelled();
         let apply = |what: &Step| {
-            let progress = |done, total| of.tell(what.describe(), done, total, true);
+            let called = std::sync::OnceLock::new();
+            let progress = |done, total| {
+                if of.is_watched() {
+                    of.tell(called.get_or_init(|| namer.called(what)).clone(), done, total, true);
+                }
+            };
             let cx = StepCx { input: of.files.first().map(AsRef::as_ref), progress: &progress, cancelled: &cancelled };
             drivers.apply(what, &cx)
         };

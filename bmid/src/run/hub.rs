@@ -62,6 +62,11 @@ impl Live {
         }
     }
 
+    /// Whether anybody would hear what is told.
+    pub(super) fn is_watched(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+
     /// Tells those who watch.
     pub(super) fn tell(&self, what: String, done: u64, total: Option<u64>, bytes: bool) {
         // Nobody watching is fine.

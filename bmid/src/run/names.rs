@@ -4,7 +4,7 @@
 
 use bmi::model::record::under;
 use bmi::model::{Attachment, Fault, Id, Image, Index, Kind, Network, Node, Server, Snapshot, View, ViewExt, Volume};
-use bmi::step::Lane;
+use bmi::step::{Lane, Step};
 
 use super::Engine;
 
@@ -12,7 +12,7 @@ impl Engine {
     /// The same fault, with names; of a full datastore it is said which one is full.
     pub(super) fn named(&self, lane: Lane, fault: Fault) -> Fault {
         let told = self.store.read(|view| {
-            let name = |text: &str| with_names(text, &|id| name_of(view, id));
+            let name = |text: &str| with_names(text, &|id, bare| Some(format!("{} ({bare})", name_of(view, id)?)));
             let mut told = Fault { tried: name(&fault.tried), why: name(&fault.why), ..fault.clone() };
             if let (Kind::Full, Lane::Datastore(id) | Lane::Import(id)) = (fault.kind, lane)
                 && let Some(store) = name_of(view, id)
@@ -25,6 +25,12 @@ impl Engine {
             Ok(told)
         });
         told.unwrap_or(fault)
+    }
+
+    /// What a step does, with names in place of ids: a line that is looked at while it goes on.
+    pub(super) fn called(&self, step: &Step) -> String {
+        let what = step.describe();
+        self.store.read(|view| Ok(with_names(&what, &|id, _| name_of(view, id)))).unwrap_or(what)
     }
 }
 
@@ -44,8 +50,8 @@ fn name_of(view: &dyn View, id: Id) -> Option<String> {
     image().or_else(volume).or_else(tag).or_else(node).or_else(network).or_else(server)
 }
 
-/// The text with `NAME (ID)` for each id that stands alone and has a name.
-fn with_names(text: &str, name: &dyn Fn(Id) -> Option<String>) -> String {
+/// The text with what `name` says for each id that stands alone; it is given the word, too. An IQN is the id it ends with.
+fn with_names(text: &str, name: &dyn Fn(Id, &str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     for (i, word) in text.split(' ').enumerate() {
         if i > 0 {
@@ -56,8 +62,12 @@ fn with_names(text: &str, name: &dyn Fn(Id) -> Option<String>) -> String {
         let id = bare
             .split_once('.')
             .map_or(bare, |(id, generation)| if generation.bytes().all(|b| b.is_ascii_digit()) { id } else { bare });
-        match id.parse::<Id>().ok().and_then(name) {
-            Some(name) => out.push_str(&format!("{name} ({bare}){}", &word[bare.len()..])),
+        let id = bare.strip_prefix("iqn.").and_then(|iqn| iqn.rsplit_once(':')).map_or(id, |(_, id)| id);
+        match id.parse::<Id>().ok().and_then(|id| name(id, bare)) {
+            Some(name) => {
+                out.push_str(&name);
+                out.push_str(&word[bare.len()..]);
+            }
             None => out.push_str(word),
         }
     }
@@ -71,11 +81,15 @@ mod tests {
     #[test]
     fn ids_that_stand_alone_get_names_and_those_in_paths_do_not() {
         let known = "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b";
-        let name = |id: Id| (id.to_string() == known).then(|| "debian-12".to_owned());
+        let name = |id: Id, bare: &str| (id.to_string() == known).then(|| format!("debian-12 ({bare})"));
         let told = |text: &str| with_names(&text.replace("ID", known), &name).replace(known, "ID");
         assert_eq!(told("take in image ID"), "take in image debian-12 (ID)");
         assert_eq!(told("clone volume ID.3 from ID: no"), "clone volume debian-12 (ID.3) from debian-12 (ID): no");
-        assert_eq!(told("/srv/images/ID.raw is iqn.x:ID"), "/srv/images/ID.raw is iqn.x:ID");
+        assert_eq!(told("/srv/images/ID.raw is iqn.x:init-ID"), "/srv/images/ID.raw is iqn.x:init-ID");
+        let short =
+            with_names(&"clone volume ID.0 from ID.0: no".replace("ID", known), &|_, _| Some("web1".to_owned()));
+        assert_eq!(short, "clone volume web1 from web1: no");
+        assert_eq!(told("make target iqn.x:ID"), "make target debian-12 (iqn.x:ID)");
         assert_eq!(
             with_names("image 1f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b", &name),
             "image 1f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b"

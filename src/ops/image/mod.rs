@@ -83,6 +83,10 @@ pub fn usable(view: &dyn View, acting: &Owner, r: &Ref) -> Result<Image, Fault> 
 /// Refuses a name that a live image of the project has.
 pub fn name_free(view: &dyn View, owner: &Owner, name: &Name) -> Result<(), Fault> {
     match view.by_key::<Image>(Index::ImageName, &owned(owner, name))? {
+        Some(Image { status: ImageStatus::Saving, operation: Some(operation), .. }) => {
+            Err(Fault::new(Kind::Busy, format!("operation {operation} is making an image {name} of project {owner}"))
+                .fix(format!("`bmictl op watch {operation}` waits for it, `bmictl op cancel {operation}` undoes it")))
+        }
         Some(old) => {
             Err(Fault::new(Kind::Duplicate, format!("project {owner} has an image {name} already ({})", old.id))
                 .fix("choose another name, or rename or remove that image"))

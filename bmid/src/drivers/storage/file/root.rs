@@ -61,6 +61,11 @@ pub(super) fn open(datastore: Id, place: &Place) -> Result<Dir, DriverError> {
 /// Makes it, or says whose it is. True: something was made.
 pub(super) fn make(step: &MakeStore, manager: &Manager) -> Result<bool, DriverError> {
     let path = path(&step.place)?;
+    if no_folder(&path) {
+        let tried = format!("make a datastore in {}", path.display());
+        return Err(DriverError::new(Kind::Conflict, tried, "something that is no folder is there")
+            .fix("choose a folder itself, or a path where nothing is"));
+    }
     let existed = Dir::at(&path)?;
     if let Some(dir) = &existed
         && let Some(m) = marker(dir)?
@@ -84,6 +89,11 @@ pub(super) fn make(step: &MakeStore, manager: &Manager) -> Result<bool, DriverEr
         let _ = disk.unmount(manager);
     }
     filled
+}
+
+/// A file, a link or the like.
+fn no_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|m| !m.is_dir())
 }
 
 /// Puts the id file and the folders into a vacant root. What an interrupted try left there is completed.
@@ -161,23 +171,31 @@ pub(super) fn reopen(datastore: Id, place: &Place, manager: &Manager) -> Result<
     Ok(mounted)
 }
 
-/// Takes it away if it is ours and empty. True: something went.
+/// Takes it away if it is ours and empty; another datastore's, and what is no folder, stays as it is. True: something went.
 pub(super) fn unmake(step: &UnmakeStore, manager: &Manager) -> Result<bool, DriverError> {
     let path = path(&step.place)?;
+    if no_folder(&path) {
+        return Ok(false);
+    }
     let disk = LoopFile::of(&step.place)?;
     let mut changed = disk.as_ref().map_or(Ok(false), LoopFile::drop_half_made)?;
+    let mut mounted = false;
     if let Some(disk) = &disk
         && disk.exists()
     {
         // Whose it is and what is in it stands inside.
-        changed |= disk.mount(manager)?;
+        mounted = disk.mount(manager)?;
+        changed |= mounted;
     }
     let Some(dir) = Dir::at(&path)? else { return Ok(changed) };
     let found = marker(&dir)?;
     if let Some(m) = &found {
         if m.datastore != step.datastore {
-            let tried = format!("take datastore {} away from {}", step.datastore, path.display());
-            return Err(DriverError::new(Kind::Conflict, tried, format!("it is that of datastore {}", m.datastore)));
+            drop(dir);
+            if let Some(disk) = disk.filter(|_| mounted) {
+                disk.unmount(manager)?;
+            }
+            return Ok(false);
         }
         empty(&dir, step.datastore)?;
         clear(&dir)?;

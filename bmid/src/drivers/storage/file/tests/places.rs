@@ -174,8 +174,27 @@ fn a_loop_file_of_another_datastore_is_refused_and_not_kept_mounted() {
     let other = Rig { driver: &driver, place: rig.place.clone(), datastore: id(99) };
     assert_eq!(other.apply(other.make()).unwrap_err().kind, Kind::Conflict);
     assert_eq!(files(&at), Vec::<String>::new(), "still mounted");
-    assert_eq!(other.apply(other.unmake()).unwrap_err().kind, Kind::Conflict);
+    assert!(!other.apply(other.unmake()).unwrap().changed, "what was refused is unwound without a person");
+    assert_eq!(files(&at), Vec::<String>::new(), "mounted by the unwinding");
     assert!(ground.path("store.xfs").exists());
+    assert!(rig.apply(rig.make()).is_ok());
+}
+
+#[test]
+fn a_folder_of_another_datastore_and_what_is_no_folder_are_refused_and_left_as_they_are() {
+    let ground = Ground::new();
+    let driver = driver();
+    let rig = made(&driver, ground.folder("store"));
+    let before = files(ground.0.path());
+    fs::write(ground.path("file"), "mine").unwrap();
+    for name in ["store", "file"] {
+        let other = Rig { driver: &driver, place: ground.folder(name), datastore: id(99) };
+        let e = other.apply(other.make()).unwrap_err();
+        assert!(e.kind == Kind::Conflict && e.fix.contains("folder"), "{name}: {e}");
+        assert!(!other.apply(other.unmake()).unwrap().changed, "{name}");
+    }
+    fs::remove_file(ground.path("file")).unwrap();
+    assert_eq!(files(ground.0.path()), before);
     assert!(rig.apply(rig.make()).is_ok());
 }
 
