@@ -97,8 +97,12 @@ fn a_machine_that_knows_no_ipxe_is_given_it_by_bios() {
             machine.type_keys("\x02");
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
-        machine.type_line("dhcp && chain tftp://${next-server}/undionly.kpxe");
-        machine.wait("undionly.kpxe... ok");
+        // A firmware that is slow to listen loses characters: it says so, and is told again.
+        while !machine.said().contains("undionly.kpxe... ok") {
+            let prompts = machine.said().matches("iPXE>").count();
+            machine.type_slowly("dhcp && chain tftp://${next-server}/undionly.kpxe\n");
+            machine.wait_until(|said| said.contains("undionly.kpxe... ok") || said.matches("iPXE>").count() > prompts);
+        }
         machine.wait("UNDI");
     });
 }
@@ -152,7 +156,10 @@ fn a_node_loses_no_write_while_bmid_is_killed_and_started_again() {
     machine.wait(&format!("NODE-SEQ {}$", last_number(&machine) + 3));
     engine.restart();
     machine.wait(&format!("NODE-SEQ {}$", last_number(&machine) + 3));
-    assert_eq!(engine.json(&["node", "show", "n1"])["sessions"], sessions, "it had to log in again");
+    // That of its firmware, which never logs out, may have been ended meanwhile.
+    let now = engine.json(&["node", "show", "n1"])["sessions"].clone();
+    let (before, now) = (sessions.as_array().unwrap(), now.as_array().unwrap());
+    assert!(!now.is_empty() && now.iter().all(|s| before.contains(s)), "it had to log in again: {now:?}, {before:?}");
     assert_eq!(engine.json(&["node", "show", "n1"])["state"], "ready");
 
     machine.type_line("stop");

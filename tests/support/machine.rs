@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 
@@ -94,6 +95,23 @@ impl<'a> Machine<'a> {
         ]);
         let found = command.arg("--serial").arg(&self.serial).status().unwrap().success();
         assert!(found, "the machine never said {pattern:?}:\n{}", self.errors());
+    }
+
+    /// Waits until what it said so far is so.
+    pub fn wait_until(&self, is_so: impl Fn(&str) -> bool) {
+        let since = Instant::now();
+        while !is_so(&self.said()) {
+            assert!(since.elapsed() < Duration::from_secs(LIMIT), "the machine never said it:\n{}", self.errors());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Types keys as a person does, for what listens only now and then.
+    pub fn type_slowly(&self, keys: &str) {
+        for key in keys.chars() {
+            self.type_keys(key.encode_utf8(&mut [0; 4]));
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Types a line.
