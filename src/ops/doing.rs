@@ -46,6 +46,7 @@ impl Request {
             Request::NodeBootScript(o) => format!("print the boot script of node {}", o.node),
             Request::NodeSnapshot(o) => format!("make image {} of node {}", o.name, o.node),
             Request::NodeChapSecret(o) => format!("show the CHAP secret of node {}", o.node),
+            Request::TagLs(o) => format!("list tags of node {}", o.node.as_ref()?),
             Request::TagCreate(o) => format!("create tag {} of node {}", o.tag, o.node),
             Request::TagShow(o) => format!("show tag {} of node {}", o.tag, o.node),
             Request::TagRename(o) => format!("rename tag {} of node {}", o.tag, o.node),

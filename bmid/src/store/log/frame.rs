@@ -65,11 +65,12 @@ pub(in crate::store) fn nonce(bytes: &[u8]) -> Result<Nonce, BadLog> {
         return Err(bad("it does not begin as a log does"));
     }
     let found = number(&head[8..12]);
-    if found > u32::from(VERSION) {
-        return Err(BadLog::Newer { found });
-    }
+    // Every version has its checksum there, so that a damaged head does not pass for that of a newer release.
     if number(&head[28..32]) != crc32fast::hash(&head[..28]) || found == 0 {
         return Err(bad("the checksum of its head does not hold"));
+    }
+    if found > u32::from(VERSION) {
+        return Err(BadLog::Newer { found });
     }
     let mut nonce = Nonce::default();
     nonce.copy_from_slice(&head[12..28]);

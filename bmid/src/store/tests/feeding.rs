@@ -156,6 +156,8 @@ fn a_log_of_a_newer_release_is_refused_and_left_alone_and_a_missing_one_is_damag
     let good = fs::read(&file).unwrap();
     let mut newer = good.clone();
     newer[8] = log::VERSION + 1;
+    let crc = crc32fast::hash(&newer[..28]);
+    newer[28..32].copy_from_slice(&crc.to_le_bytes());
     fs::write(&file, &newer).unwrap();
     for _ in 0..2 {
         let e = refused(&path);

@@ -177,7 +177,7 @@ pub(in crate::drivers::storage) fn within(s: &Import, came: u64) -> Result<(), D
 fn too_large(s: &Import, what: String) -> DriverError {
     let why = format!("{what}; a disk of at most {} ({}) is taken here", s.max_size.0, s.max_size);
     DriverError::new(Kind::Limit, tried(s), why)
-        .fix("choose a larger datastore, or raise the limit if the size is meant")
+        .fix("choose a larger datastore, or raise `max_image` in the configuration if the size is meant")
 }
 
 /// Refuses what is not what it was said to be.

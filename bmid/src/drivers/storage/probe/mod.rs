@@ -145,7 +145,7 @@ fn fits(size: u64, max: u64) -> Result<(), Bad> {
     }
     if size > max {
         let why = format!("its disk has {size} bytes ({}); at most {} are taken here", Bytes(size), Bytes(max));
-        let fix = "shrink the disk, choose a larger datastore, or raise the limit if the size is meant";
+        let fix = "shrink the disk, choose a larger datastore, or raise `max_image` in the configuration if the size is meant";
         return Err(Bad::Refused(Kind::Limit, why, fix.to_owned()));
     }
     Ok(())
