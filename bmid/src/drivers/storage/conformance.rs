@@ -14,6 +14,7 @@ use bmi::step::{
 use sha2::{Digest, Sha256};
 
 use super::sim::SimStore;
+use super::stream::hex;
 use crate::drivers::{Done, Driver, DriverError, StepCx};
 
 pub(super) fn id(n: u8) -> Id {
@@ -102,10 +103,6 @@ pub(super) fn file(bytes: &[u8]) -> File {
     f.write_all(bytes).unwrap();
     f.rewind().unwrap();
     f
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A small disk with a hole in it.

@@ -7,6 +7,7 @@ pub mod places;
 pub mod probe;
 pub mod rbd;
 pub mod sim;
+mod stream;
 
 #[cfg(test)]
 mod conformance;

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::probe;
 use crate::drivers::sim::World;
+use crate::drivers::storage::stream::hex;
 use crate::drivers::{Done, Driver, DriverError, StepCx};
 
 /// The most bytes of a disk that are kept.
@@ -276,10 +277,6 @@ fn bad_kind(bad: &probe::Bad) -> Kind {
         probe::Bad::Refused(kind, ..) => *kind,
         probe::Bad::Io(_) => Kind::Outside,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The name of a step in points.

@@ -14,9 +14,10 @@ use sha2::{Digest, Sha256};
 use super::convert::{Convert, Job};
 use super::copy::{CHUNK, Part, file_name, io_error, meta_name, trim, walk};
 use super::dir::Dir;
-use super::receive::{SECTOR, another_format, hex, receive, tried};
+use super::receive::{another_format, receive, tried};
 use super::staging::{Arrived, DATA, DISK, Staging};
 use crate::drivers::storage::probe::{Bad, Probed, Whole, probe};
+use crate::drivers::storage::stream::{SECTOR, hex};
 use crate::drivers::{Done, DriverError, StepCx};
 
 /// Carries out an [`Import`].

@@ -10,18 +10,15 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use bmi::model::{Bytes, Format, Kind};
 use bmi::step::Import;
-use md5::Md5;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sha2::{Digest, Sha256};
 
 use super::copy::{CHUNK, io_error};
 use super::staging::{Arrived, DATA, Staging};
 use crate::drivers::storage::probe;
+use crate::drivers::storage::stream::{Sums, data_runs};
 use crate::drivers::{DriverError, StepCx};
 
-/// A disk is whole sectors.
-pub(in crate::drivers::storage) const SECTOR: u64 = 512;
 /// Zeros are left out in pieces of this size, a file system's usual block.
 const BLOCK: usize = 4_096;
 
@@ -206,20 +203,18 @@ struct Sink<'a> {
     staged: u64,
     /// So many bytes came in this one.
     at: u64,
-    md5: Md5,
-    sha: Sha256,
+    sums: Sums,
     old: Vec<u8>,
 }
 
 impl<'a> Sink<'a> {
     fn new(file: &'a File) -> io::Result<Sink<'a>> {
         let staged = file.metadata()?.len();
-        Ok(Sink { file, staged, at: 0, md5: Md5::new(), sha: Sha256::new(), old: Vec::new() })
+        Ok(Sink { file, staged, at: 0, sums: Sums::new(), old: Vec::new() })
     }
 
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.md5.update(bytes);
-        self.sha.update(bytes);
+        self.sums.take(bytes);
         let known = self.compare(bytes)?;
         self.store(&bytes[known..], self.at + known as u64)?;
         self.at += bytes.len() as u64;
@@ -241,22 +236,7 @@ impl<'a> Sink<'a> {
 
     /// Writes what is not zero. Nothing is stored behind `offset` yet.
     fn store(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut run = 0..0;
-        let mut at = 0;
-        while at < bytes.len() {
-            // Up to the next block's start: an earlier try may have stopped anywhere.
-            let here = usize::try_from((offset + at as u64) % BLOCK as u64).unwrap_or(0);
-            let end = (at + BLOCK - here).min(bytes.len());
-            if bytes[at..end].iter().any(|b| *b != 0) {
-                if run.end != at {
-                    self.file.write_all_at(&bytes[run.clone()], offset + run.start as u64)?;
-                    run.start = at;
-                }
-                run.end = end;
-            }
-            at = end;
-        }
-        self.file.write_all_at(&bytes[run.clone()], offset + run.start as u64)
+        data_runs(bytes, offset, BLOCK, |run, at| self.file.write_all_at(run, at))
     }
 
     /// Leaves what came for the next try.
@@ -268,18 +248,6 @@ impl<'a> Sink<'a> {
     fn end(self) -> io::Result<Arrived> {
         self.file.set_len(self.at)?;
         self.file.sync_all()?;
-        let mut disk = self.sha.clone();
-        let padding = self.at.next_multiple_of(SECTOR) - self.at;
-        disk.update(&[0; 512][..usize::try_from(padding).unwrap_or(0)]);
-        Ok(Arrived {
-            bytes: self.at,
-            md5: hex(&self.md5.finalize()),
-            sha256: hex(&self.sha.finalize()),
-            disk_sha256: hex(&disk.finalize()),
-        })
+        Ok(self.sums.end())
     }
-}
-
-pub(in crate::drivers::storage) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -23,10 +23,11 @@ use super::names::{self, BASE, Mark};
 use super::pool::{Pool, absent, failed};
 use super::receive::{receive, store};
 use crate::drivers::storage::file::copy::{CHUNK, Part, cancelled, walk};
-use crate::drivers::storage::file::receive::{SECTOR, another_format, hex, tried};
+use crate::drivers::storage::file::receive::{another_format, tried};
 use crate::drivers::storage::file::staging::Arrived;
 use crate::drivers::storage::file::{Convert, Job};
 use crate::drivers::storage::probe::{self, Bad, Probed, probe};
+use crate::drivers::storage::stream::{SECTOR, hex};
 use crate::drivers::{Done, DriverError, StepCx};
 
 /// What the register says of an unfinished import.

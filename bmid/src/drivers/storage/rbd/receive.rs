@@ -7,15 +7,14 @@ use std::fs::File;
 
 use bmi::model::{Bytes, Kind};
 use bmi::step::Import;
-use md5::Md5;
 use nix::errno::Errno;
-use sha2::{Digest, Sha256};
 
 use super::image::ffi::Image;
 use super::pool::failed;
 use crate::drivers::storage::file::copy::{CHUNK, cancelled};
-use crate::drivers::storage::file::receive::{SECTOR, Source, as_declared, beginning, hex, tried, within};
+use crate::drivers::storage::file::receive::{Source, as_declared, beginning, tried, within};
 use crate::drivers::storage::file::staging::Arrived;
+use crate::drivers::storage::stream::{SECTOR, Sums, data_runs};
 use crate::drivers::{DriverError, StepCx};
 
 /// Zeros are left out in pieces of this size.
@@ -35,8 +34,7 @@ pub(super) struct Sink<'a> {
     /// Behind what is staged there are only zeros.
     clean: bool,
     at: u64,
-    md5: Md5,
-    sha: Sha256,
+    sums: Sums,
     old: Vec<u8>,
 }
 
@@ -96,8 +94,7 @@ pub(super) fn receive(
 impl<'a> Sink<'a> {
     fn new(image: &'a Image, staged: u64) -> Result<Sink<'a>, Errno> {
         let room = image.size()?;
-        let (md5, sha) = (Md5::new(), Sha256::new());
-        Ok(Sink { image, room, staged: staged.min(room), clean: room == 0, at: 0, md5, sha, old: Vec::new() })
+        Ok(Sink { image, room, staged: staged.min(room), clean: room == 0, at: 0, sums: Sums::new(), old: Vec::new() })
     }
 
     fn make_room(&mut self, wanted: u64) -> Result<(), Errno> {
@@ -111,8 +108,7 @@ impl<'a> Sink<'a> {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Errno> {
-        self.md5.update(bytes);
-        self.sha.update(bytes);
+        self.sums.take(bytes);
         let end = self.at + bytes.len() as u64;
         let known = self.compare(bytes)?;
         if end > self.room {
@@ -150,32 +146,11 @@ impl<'a> Sink<'a> {
         let size = self.at.next_multiple_of(SECTOR);
         self.image.resize(size)?;
         self.image.flush()?;
-        let mut disk = self.sha.clone();
-        disk.update(&[0; 512][..usize::try_from(size - self.at).unwrap_or(0)]);
-        Ok(Arrived {
-            bytes: self.at,
-            md5: hex(&self.md5.finalize()),
-            sha256: hex(&self.sha.finalize()),
-            disk_sha256: hex(&disk.finalize()),
-        })
+        Ok(self.sums.end())
     }
 }
 
 /// Writes what is not zero.
 pub(super) fn store(image: &Image, bytes: &[u8], offset: u64) -> Result<(), Errno> {
-    let mut run = 0..0;
-    let mut at = 0;
-    while at < bytes.len() {
-        let here = usize::try_from((offset + at as u64) % BLOCK as u64).unwrap_or(0);
-        let end = (at + BLOCK - here).min(bytes.len());
-        if bytes[at..end].iter().any(|b| *b != 0) {
-            if run.end != at {
-                image.write(offset + run.start as u64, &bytes[run.clone()])?;
-                run.start = at;
-            }
-            run.end = end;
-        }
-        at = end;
-    }
-    image.write(offset + run.start as u64, &bytes[run])
+    data_runs(bytes, offset, BLOCK, |run, at| image.write(at, run))
 }

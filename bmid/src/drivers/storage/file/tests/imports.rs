@@ -8,7 +8,7 @@ use bmi::step::Imported;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::drivers::storage::conformance::hex;
+use crate::drivers::storage::stream::hex;
 
 /// 5 MiB of bytes that differ everywhere.
 fn noise() -> Vec<u8> {

@@ -9,7 +9,8 @@ use bmi::step::{Backing, Import, Step};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::drivers::storage::conformance::{disk, file, hex};
+use crate::drivers::storage::conformance::{disk, file};
+use crate::drivers::storage::stream::hex;
 
 /// 6 MiB of noise in a disk of 128 MiB.
 fn holed() -> Vec<u8> {
