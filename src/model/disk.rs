@@ -126,6 +126,7 @@ pub struct Image {
     /// Refuses removal while set (Glance protected).
     pub protected: bool,
     /// Free key and value pairs.
+    #[serde(deserialize_with = "super::pairs::deserialize")]
     pub properties: BTreeMap<String, String>,
     /// When made.
     pub created_at: Time,

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod name;
 pub mod net;
 pub mod node;
+pub mod pairs;
 pub mod project;
 pub mod record;
 pub mod server;

@@ -67,6 +67,7 @@ pub struct Node {
     /// Why it is in error, for people.
     pub cause: Option<String>,
     /// Values for drivers (`--set key=value`).
+    #[serde(deserialize_with = "super::pairs::deserialize")]
     pub settings: BTreeMap<String, String>,
     /// When provisioned.
     pub created_at: Time,
