@@ -4,11 +4,10 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A station's MAC address: never multicast, never all zeroes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);
 
 impl Mac {
@@ -70,22 +69,8 @@ impl fmt::Debug for Mac {
     }
 }
 
-impl TryFrom<String> for Mac {
-    type Error = String;
-    fn try_from(s: String) -> Result<Mac, String> {
-        s.parse()
-    }
-}
-
-impl From<Mac> for String {
-    fn from(m: Mac) -> String {
-        m.to_string()
-    }
-}
-
 /// An interface's address with its prefix length, as in `10.9.0.1/24`. The address is a host of that subnet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
     /// The interface's own address.
     pub address: Ipv4Addr,
@@ -168,22 +153,8 @@ impl fmt::Display for Cidr {
     }
 }
 
-impl TryFrom<String> for Cidr {
-    type Error = String;
-    fn try_from(s: String) -> Result<Cidr, String> {
-        s.parse()
-    }
-}
-
-impl From<Cidr> for String {
-    fn from(c: Cidr) -> String {
-        c.to_string()
-    }
-}
-
 /// A range of addresses that nodes get, both ends included: `10.9.0.100-10.9.0.150`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Range {
     /// First address.
     pub first: Ipv4Addr,
@@ -242,22 +213,47 @@ impl fmt::Display for Range {
     }
 }
 
-impl TryFrom<String> for Range {
-    type Error = String;
-    fn try_from(s: String) -> Result<Range, String> {
-        s.parse()
-    }
-}
+macro_rules! as_text {
+    ($($t:ident)*) => {$(
+        impl Serialize for $t {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
 
-impl From<Range> for String {
-    fn from(r: Range) -> String {
-        r.to_string()
-    }
+        // People may write it in several ways, we in one: stored bytes that say it otherwise are damaged.
+        impl<'de> Deserialize<'de> for $t {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<$t, D::Error> {
+                let people = d.is_human_readable();
+                let text = String::deserialize(d)?;
+                let value: $t = text.parse().map_err(D::Error::custom)?;
+                if !people && value.to_string() != text {
+                    return Err(D::Error::custom(format!("{text:?} is not how {value} is stored")));
+                }
+                Ok(value)
+            }
+        }
+    )*};
 }
+as_text! { Mac Cidr Range }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_bytes_have_one_spelling_and_people_several() {
+        fn read<T: for<'de> Deserialize<'de>>(text: &str) -> (bool, bool) {
+            let stored = bincode::serialize(text).unwrap();
+            (bincode::deserialize::<T>(&stored).is_ok(), serde_json::from_value::<T>(text.into()).is_ok())
+        }
+        assert_eq!(read::<Mac>("52:54:00:00:00:0a"), (true, true));
+        assert_eq!(read::<Mac>("52-54-00-00-00-0A"), (false, true));
+        assert_eq!(read::<Cidr>("10.9.0.1/24"), (true, true));
+        assert_eq!(read::<Cidr>("10.9.0.1/+24"), (false, true));
+        assert_eq!(read::<Range>("10.9.0.1-10.9.0.2"), (true, true));
+        assert_eq!(read::<Range>("10.9.0.1 - 10.9.0.2"), (false, true));
+    }
 
     #[test]
     fn a_mac_is_one_cards_address() {
