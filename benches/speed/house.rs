@@ -37,14 +37,15 @@ pub(crate) fn inside(args: &[String]) -> bool {
     std::process::exit(status.code().unwrap_or(1));
 }
 
-/// The client as it is released; cargo builds for a measurement only the programs of its own package.
+/// The client, and what is preloaded into tgtd, as they are released; cargo builds for a measurement only the programs of its
+/// own package.
 fn built_client() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--package", "bmictl", "--bins"])
+        .args(["build", "--quiet", "--release", "--package", "bmictl", "--package", "bmid-rbdguard", "--bins", "--lib"])
         .current_dir(root)
         .status();
-    assert!(built.expect("cargo runs").success(), "bmictl does not build");
+    assert!(built.expect("cargo runs").success(), "bmictl or the guard does not build");
     daemon_program().with_file_name("bmictl")
 }
 

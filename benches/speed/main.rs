@@ -12,6 +12,7 @@ mod figures;
 mod floor;
 mod house;
 mod many;
+mod pools;
 mod provision;
 mod restart;
 mod shell;
@@ -23,12 +24,13 @@ use house::House;
 type Part = fn(&mut House);
 
 /// What can be measured, in the order in which it is: what needs a thousand nodes comes when they are there.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("provision", provision::run),
     ("shell", shell::run),
     ("many", many::run),
     ("restart", restart::run),
     ("client", command::run),
+    ("pools", pools::run),
 ];
 
 fn main() {

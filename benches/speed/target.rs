@@ -39,6 +39,22 @@ pub(crate) fn make(socket: &Path, tid: u32, iqn: &str, path: &Path) {
     must(socket, &Request::new(Mode::Target, Op::Bind).tid(tid).with(text("initiator-name", &format!("{iqn}:init"))));
 }
 
+/// The same with an image of a pool: one request more, for the size of blocks.
+pub(crate) fn make_rbd(socket: &Path, tid: u32, iqn: &str, image: &str, options: &str) {
+    must(socket, &Request::new(Mode::Target, Op::New).tid(tid).with(text("targetname", iqn)));
+    open_rbd(socket, tid, image, options);
+    must(socket, &Request::new(Mode::Device, Op::Update).tid(tid).lun(1).with(text("lbppbe", "3")));
+    let marks = text("scsi_id", &format!("{tid:032x}")).and("scsi_sn", &format!("bmi{tid:017x}")).expect("plain");
+    must(socket, &Request::new(Mode::Device, Op::Update).tid(tid).lun(1).with(marks));
+    must(socket, &Request::new(Mode::Target, Op::Bind).tid(tid).with(text("initiator-name", &format!("{iqn}:init"))));
+}
+
+/// Has tgtd's rbd module open an image.
+fn open_rbd(socket: &Path, tid: u32, image: &str, options: &str) {
+    let backing = text("path", image).and("bstype", "rbd").and_then(|p| p.and("bsopts", options)).expect("plain");
+    must(socket, &Request::new(Mode::Device, Op::New).tid(tid).lun(1).with(backing));
+}
+
 /// Takes it away.
 pub(crate) fn take(socket: &Path, tid: u32) {
     must(socket, &Request::new(Mode::Target, Op::Delete).tid(tid));

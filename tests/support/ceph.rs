@@ -37,16 +37,21 @@ pub fn ceph() -> &'static Ceph {
 impl Ceph {
     /// One of a test's own, for what would disturb others.
     pub fn start() -> Ceph {
-        Ceph::start_with(&[])
+        Ceph::start_at(Path::new("/tmp"), &[])
     }
 
     /// One in the network namespace of this process, which must be the test's own.
     pub fn here() -> Ceph {
-        Ceph::start_with(&["--here"])
+        Ceph::here_at(Path::new("/tmp"))
     }
 
-    fn start_with(more: &[&str]) -> Ceph {
-        let folder = tempfile::Builder::new().prefix("bmid-ceph.").tempdir_in("/tmp").unwrap().keep();
+    /// The same, with its files in a folder below this one.
+    pub fn here_at(at: &Path) -> Ceph {
+        Ceph::start_at(at, &["--here"])
+    }
+
+    fn start_at(at: &Path, more: &[&str]) -> Ceph {
+        let folder = tempfile::Builder::new().prefix("bmid-ceph.").tempdir_in(at).unwrap().keep();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/ceph");
         let log = File::create(folder.join("out")).unwrap();
         // In a session of its own: a Ctrl-C that ends the tests must leave it the time to clear up.
