@@ -100,7 +100,7 @@ impl Site<'_> {
 
     /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once.
     pub(super) fn discard(&self, name: &str) -> Result<bool, Errno> {
-        match self.pool.io.trash(name) {
+        match self.pool.trash(name) {
             Ok(()) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
             Err(_) => absent(self.pool.io.remove(name)).map(|gone| gone.is_some()),
@@ -156,7 +156,7 @@ impl Site<'_> {
         }
         let parent = self.parent(s, &tried)?;
         let (name, fail) = (self.name(&s.to), |e| failed(&tried, e));
-        let cloned = self.pool.io.make_clone(&parent.image, &parent.snap, &name);
+        let cloned = self.pool.io.make_clone(&self.pool.io, &parent.image, &parent.snap, &name);
         if parent.passing {
             // Its clone keeps what it needs of it.
             let volume = self.pool.open(Which::Name(&parent.image)).map_err(fail)?;
@@ -220,7 +220,7 @@ impl Site<'_> {
         if what.kind == BackingKind::Volume && self.tagged(&id, &tried)? {
             self.pool.io.rename(&name, &self.hidden(what)).map_err(fail)?;
         } else {
-            self.pool.io.trash(&name).map_err(fail)?;
+            self.pool.trash(&name).map_err(fail)?;
         }
         Ok(Done::CHANGED)
     }
@@ -244,7 +244,7 @@ impl Site<'_> {
         let hidden = self.hidden(&entry.volume);
         let its = self.pool.id_of(&hidden).map_err(fail)?.is_some_and(|id| id == entry.image);
         if its && !self.tagged(&entry.image, tried)? {
-            absent(self.pool.io.trash(&hidden)).map_err(fail)?;
+            absent(self.pool.trash(&hidden)).map_err(fail)?;
         }
         self.pool.remove_entry(&self.snap_key(what)).map_err(fail)?;
         Ok(Done::CHANGED)

@@ -1,211 +1,23 @@
-//! librados and librbd of the host, found when they are first needed: one bmid serves hosts with Ceph and without.
+//! A pool of a cluster: one of the two main pieces of this driver's unsafe code (the other is an open image).
 //!
-//! The only unsafe code of this driver. What leaves this file is owned, safe, and fails with an [`Errno`]; handles close
-//! themselves. It knows nothing of datastores and decides nothing. A library once loaded is never unloaded: its threads
-//! live as long as the process.
+//! What leaves this file is owned, safe, and fails with an [`Errno`]; handles close themselves. It knows nothing of datastores
+//! and decides nothing.
 
 #![allow(unsafe_code, reason = "C libraries without a safe wrapper, found at run time")]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::c_int;
 use std::ptr::null_mut;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use libloading::Library;
 use nix::errno::Errno;
 
 use super::cluster::ffi::Cluster;
+use super::library::ffi::{Rados, Raw, Rbd, Spec, Trashed, check, listed, owned, text};
 
-pub(super) type Raw = *mut c_void;
-pub(super) type Text = *const c_char;
-
-/// The smallest librbd that is used: Pacific. Its number is 1.16.
-const OLDEST: c_int = 16;
 /// Layering, exclusive-lock, object-map, fast-diff, deep-flatten.
 const FEATURES: u64 = 1 | 4 | 8 | 16 | 32;
 const OPTION_FEATURES: c_int = 1;
 const OPTION_CLONE_FORMAT: c_int = 12;
-pub(super) const SNAP_OF_USER: c_int = 0;
-pub(super) const LOCK_EXCLUSIVE: c_int = 0;
-
-/// Why there is no Ceph on this host.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Missing {
-    #[error("{0} cannot be loaded: {1}")]
-    Library(&'static str, String),
-    #[error("{0} of this host lacks {1}: it is older than Pacific (16)")]
-    Symbol(&'static str, &'static str),
-    #[error("librbd of this host is 1.{0}; Pacific (1.16) is the oldest that bmid uses")]
-    Old(c_int),
-}
-
-/// Declares a library's functions once: a struct of pointers, filled when the library is loaded.
-macro_rules! library {
-    ($name:ident in $file:literal { $(fn $f:ident($($t:ty),*) $(-> $r:ty)?;)* }) => {
-        pub(super) struct $name { $(pub(super) $f: unsafe extern "C" fn($($t),*) $(-> $r)?,)* }
-
-        impl $name {
-            fn load() -> Result<$name, Missing> {
-                // SAFETY: loading runs the initialisers of a library of the host's own package, which expect that.
-                let lib = unsafe { Library::new($file) }.map_err(|e| Missing::Library($file, e.to_string()))?;
-                let lib: &'static Library = Box::leak(Box::new(lib));
-                // SAFETY: the types are those of librados.h and librbd.h, unchanged from Pacific on; the library stays.
-                Ok($name { $($f: *unsafe { lib.get(concat!(stringify!($f), "\0").as_bytes()) }
-                    .map_err(|_| Missing::Symbol($file, stringify!($f)))?,)* })
-            }
-        }
-    };
-}
-
-library!(Rados in "librados.so.2" {
-    fn rados_create2(*mut Raw, Text, Text, u64) -> c_int;
-    fn rados_conf_read_file(Raw, Text) -> c_int;
-    fn rados_conf_set(Raw, Text, Text) -> c_int;
-    fn rados_connect(Raw) -> c_int;
-    fn rados_shutdown(Raw);
-    fn rados_getaddrs(Raw, *mut *mut c_char) -> c_int;
-    fn rados_get_min_compatible_client(Raw, *mut i8, *mut i8) -> c_int;
-    fn rados_mon_command(Raw, *const Text, usize, Text, usize, *mut *mut c_char, *mut usize, *mut *mut c_char, *mut usize) -> c_int;
-    fn rados_buffer_free(*mut c_char);
-    fn rados_ioctx_create(Raw, Text, *mut Raw) -> c_int;
-    fn rados_ioctx_set_namespace(Raw, Text);
-    fn rados_ioctx_destroy(Raw);
-    fn rados_exec(Raw, Text, Text, Text, Text, usize, *mut c_char, usize) -> c_int;
-    fn rados_read(Raw, Text, *mut c_char, usize, u64) -> c_int;
-    fn rados_create_write_op() -> Raw;
-    fn rados_release_write_op(Raw);
-    fn rados_write_op_omap_set(Raw, *const Text, *const Text, *const usize, usize);
-    fn rados_write_op_omap_rm_keys(Raw, *const Text, usize);
-    fn rados_write_op_operate(Raw, Raw, Text, *mut libc::time_t, c_int) -> c_int;
-    fn rados_create_read_op() -> Raw;
-    fn rados_release_read_op(Raw);
-    fn rados_read_op_omap_get_vals2(Raw, Text, Text, u64, *mut Raw, *mut u8, *mut c_int);
-    fn rados_read_op_operate(Raw, Raw, Text, c_int) -> c_int;
-    fn rados_omap_get_next(Raw, *mut *mut c_char, *mut *mut c_char, *mut usize) -> c_int;
-    fn rados_omap_get_end(Raw);
-});
-
-library!(Rbd in "librbd.so.1" {
-    fn rbd_version(*mut c_int, *mut c_int, *mut c_int);
-    fn rbd_image_options_create(*mut Raw);
-    fn rbd_image_options_set_uint64(Raw, c_int, u64) -> c_int;
-    fn rbd_image_options_destroy(Raw);
-    fn rbd_create4(Raw, Text, u64, Raw) -> c_int;
-    fn rbd_clone3(Raw, Text, Text, Raw, Text, Raw) -> c_int;
-    fn rbd_remove(Raw, Text) -> c_int;
-    fn rbd_rename(Raw, Text, Text) -> c_int;
-    fn rbd_list2(Raw, *mut Spec, *mut usize) -> c_int;
-    fn rbd_image_spec_list_cleanup(*mut Spec, usize);
-    fn rbd_trash_move(Raw, Text, u64) -> c_int;
-    fn rbd_trash_list(Raw, *mut Trashed, *mut usize) -> c_int;
-    fn rbd_trash_list_cleanup(*mut Trashed, usize);
-    fn rbd_trash_remove(Raw, Text, bool) -> c_int;
-    fn rbd_open(Raw, Text, *mut Raw, Text) -> c_int;
-    fn rbd_open_read_only(Raw, Text, *mut Raw, Text) -> c_int;
-    fn rbd_open_by_id(Raw, Text, *mut Raw, Text) -> c_int;
-    fn rbd_open_by_id_read_only(Raw, Text, *mut Raw, Text) -> c_int;
-    fn rbd_close(Raw) -> c_int;
-    fn rbd_get_size(Raw, *mut u64) -> c_int;
-    fn rbd_resize(Raw, u64) -> c_int;
-    fn rbd_read(Raw, u64, usize, *mut c_char) -> isize;
-    fn rbd_write(Raw, u64, usize, Text) -> isize;
-    fn rbd_flush(Raw) -> c_int;
-    fn rbd_diff_iterate2(Raw, Text, u64, u64, u8, u8, extern "C" fn(u64, usize, c_int, Raw) -> c_int, Raw) -> c_int;
-    fn rbd_snap_create(Raw, Text) -> c_int;
-    fn rbd_snap_remove(Raw, Text) -> c_int;
-    fn rbd_snap_list(Raw, *mut Snap, *mut c_int) -> c_int;
-    fn rbd_snap_list_end(*mut Snap);
-    fn rbd_snap_get_namespace_type(Raw, u64, *mut c_int) -> c_int;
-    fn rbd_flatten(Raw) -> c_int;
-    fn rbd_lock_get_owners(Raw, *mut c_int, *mut *mut c_char, *mut usize) -> c_int;
-    fn rbd_lock_get_owners_cleanup(*mut *mut c_char, usize);
-    fn rbd_lock_break(Raw, c_int, Text) -> c_int;
-});
-
-#[repr(C)]
-pub(super) struct Spec {
-    id: *mut c_char,
-    name: *mut c_char,
-}
-
-#[repr(C)]
-pub(super) struct Trashed {
-    id: *mut c_char,
-    name: *mut c_char,
-    source: c_int,
-    deleted: libc::time_t,
-    deferred: libc::time_t,
-}
-
-#[repr(C)]
-pub(super) struct Snap {
-    pub(super) id: u64,
-    pub(super) size: u64,
-    pub(super) name: *const c_char,
-}
-
-/// Both libraries.
-pub(super) struct Api {
-    pub(super) rados: Rados,
-    pub(super) rbd: Rbd,
-}
-
-/// The host's libraries. Looked for again each time until they are found: they may be installed under a running bmid.
-pub(super) fn api() -> Result<&'static Api, Missing> {
-    static FOUND: OnceLock<Api> = OnceLock::new();
-    if let Some(found) = FOUND.get() {
-        return Ok(found);
-    }
-    let api = Api { rados: Rados::load()?, rbd: Rbd::load()? };
-    let (mut major, mut minor, mut extra) = (0, 0, 0);
-    // SAFETY: three integers to be filled.
-    unsafe { (api.rbd.rbd_version)(&mut major, &mut minor, &mut extra) };
-    if (major, minor) < (1, OLDEST) {
-        return Err(Missing::Old(minor));
-    }
-    Ok(FOUND.get_or_init(|| api))
-}
-
-pub(super) fn text(s: &str) -> Result<CString, Errno> {
-    CString::new(s).map_err(|_| Errno::EINVAL)
-}
-
-pub(super) fn check(ret: c_int) -> Result<usize, Errno> {
-    usize::try_from(ret).map_err(|_| Errno::from_raw(ret.saturating_neg()))
-}
-
-pub(super) fn count(ret: isize) -> Result<usize, Errno> {
-    usize::try_from(ret).map_err(|_| Errno::from_raw(c_int::try_from(ret.saturating_neg()).unwrap_or(libc::EIO)))
-}
-
-pub(super) fn owned(s: *const c_char) -> String {
-    if s.is_null() {
-        return String::new();
-    }
-    // SAFETY: the libraries give texts that end with NUL, and only texts they own until we give them back.
-    unsafe { CStr::from_ptr(s) }.to_string_lossy().into_owned()
-}
-
-/// Asks with room for ever more until the answer fits; `ask` gets the room and fills it, and says how many there are.
-pub(super) fn listed<T, R>(
-    mut ask: impl FnMut(*mut T, &mut usize) -> c_int,
-    take: impl Fn(&T) -> R,
-) -> Result<(Vec<T>, Vec<R>), Errno> {
-    let mut room = 256;
-    loop {
-        let mut list: Vec<T> = Vec::with_capacity(room);
-        let mut n = room;
-        match check(ask(list.as_mut_ptr(), &mut n)) {
-            Err(Errno::ERANGE) => room = n.max(room * 2),
-            Err(e) => return Err(e),
-            Ok(_) => {
-                // SAFETY: the call filled the first `n` places, and `n` is at most the room it was told.
-                unsafe { list.set_len(n.min(room)) };
-                let taken = list.iter().map(take).collect();
-                return Ok((list, taken));
-            }
-        }
-    }
-}
 
 /// A pool and a namespace in it.
 pub(super) struct Io {
@@ -225,8 +37,11 @@ impl Io {
         // SAFETY: a connected handle, a text that outlives the call, a place for the context.
         check(unsafe { (api.rados_ioctx_create)(cluster.raw(), pool.as_ptr(), &mut raw) })?;
         let io = Io { raw, cluster: Arc::clone(cluster) };
-        // SAFETY: a context that nobody else has yet.
-        unsafe { (api.rados_ioctx_set_namespace)(raw, namespace.as_ptr()) };
+        if !namespace.is_empty() {
+            let set = api.rados_ioctx_set_namespace.ok_or(Errno::ENOSYS)?;
+            // SAFETY: a context that nobody else has yet.
+            unsafe { set(raw, namespace.as_ptr()) };
+        }
         Ok(io)
     }
 
@@ -265,13 +80,13 @@ impl Io {
         self.with_options(false, |options| unsafe { (self.rbd().rbd_create4)(self.raw, name.as_ptr(), size, options) })
     }
 
-    /// A clone of the second kind: its parent's snapshot needs no protection.
-    pub(super) fn make_clone(&self, parent: &str, snap: &str, name: &str) -> Result<(), Errno> {
+    /// A clone of the second kind, of an image that may lie elsewhere: its parent's snapshot needs no protection.
+    pub(super) fn make_clone(&self, from: &Io, parent: &str, snap: &str, name: &str) -> Result<(), Errno> {
         let (parent, snap, name) = (text(parent)?, text(snap)?, text(name)?);
         self.with_options(true, |options| {
             let (parent, snap, name) = (parent.as_ptr(), snap.as_ptr(), name.as_ptr());
-            // SAFETY: a live context twice, options and texts that outlive the call.
-            unsafe { (self.rbd().rbd_clone3)(self.raw, parent, snap, self.raw, name, options) }
+            // SAFETY: two live contexts, options and texts that outlive the call.
+            unsafe { (self.rbd().rbd_clone3)(from.raw, parent, snap, self.raw, name, options) }
         })
     }
 
@@ -288,15 +103,15 @@ impl Io {
     }
 
     pub(super) fn trash(&self, name: &str) -> Result<(), Errno> {
-        let name = text(name)?;
+        let (name, put) = (text(name)?, self.rbd().rbd_trash_move.ok_or(Errno::ENOSYS)?);
         // SAFETY: a live context and a text that outlives the call.
-        check(unsafe { (self.rbd().rbd_trash_move)(self.raw, name.as_ptr(), 0) }).map(drop)
+        check(unsafe { put(self.raw, name.as_ptr(), 0) }).map(drop)
     }
 
     pub(super) fn trash_remove(&self, id: &str) -> Result<(), Errno> {
-        let id = text(id)?;
+        let (id, remove) = (text(id)?, self.rbd().rbd_trash_remove.ok_or(Errno::ENOSYS)?);
         // SAFETY: a live context and a text that outlives the call.
-        check(unsafe { (self.rbd().rbd_trash_remove)(self.raw, id.as_ptr(), false) }).map(drop)
+        check(unsafe { remove(self.raw, id.as_ptr(), false) }).map(drop)
     }
 
     /// All images: id and name.
@@ -311,11 +126,13 @@ impl Io {
 
     /// All that is in the trash: id and the name it had.
     pub(super) fn trashed(&self) -> Result<Vec<(String, String)>, Errno> {
+        let both = self.rbd().rbd_trash_list.zip(self.rbd().rbd_trash_list_cleanup);
+        let (list_all, give_back) = both.ok_or(Errno::ENOSYS)?;
         // SAFETY: a live context and as much room as `n` says.
-        let ask = |list, n: &mut usize| unsafe { (self.rbd().rbd_trash_list)(self.raw, list, n) };
+        let ask = |list, n: &mut usize| unsafe { list_all(self.raw, list, n) };
         let (mut list, found) = listed(ask, |t: &Trashed| (owned(t.id), owned(t.name)))?;
         // SAFETY: gives back what the call above allocated, once.
-        unsafe { (self.rbd().rbd_trash_list_cleanup)(list.as_mut_ptr(), list.len()) };
+        unsafe { give_back(list.as_mut_ptr(), list.len()) };
         Ok(found)
     }
 

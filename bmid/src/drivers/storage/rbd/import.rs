@@ -74,7 +74,7 @@ fn staged(pool: &Pool, staging: &str) -> [String; 2] {
 /// Takes an unfinished import's images away; its entry in the register is the caller's.
 pub(super) fn discard(pool: &Pool, staging: &str) -> Result<(), Errno> {
     for name in staged(pool, staging) {
-        absent(pool.io.trash(&name))?;
+        absent(pool.trash(&name))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //!   @bmi.<id>.0            a snapshot of it
 //! PREFIX.h.<id>.<gen>      a removed volume that snapshots still need
 //! PREFIX.n.<digest>        an unfinished import
+//! PREFIX.g.<RBD's id>      what waits for its end, where librbd knows no trash
 //! bmid.register            object with a map: datastores, snapshots, unfinished imports, chores
 //! ```
 //!
@@ -26,11 +27,16 @@ mod image {
     pub(super) mod ffi;
 }
 mod import;
+/// The libraries of the host.
+mod library {
+    pub(super) mod ffi;
+}
 mod local;
 mod names;
 mod pool;
 mod receive;
 mod store;
+mod survey;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -41,6 +47,7 @@ use bmi::model::{Id, Kind, Place, RbdPlace};
 use bmi::step::{Fact, Finding, Look, Scope, Seen, Severity, StorageStep};
 
 use self::chores::Chores;
+use self::library::ffi::{Api, Missing};
 use self::pool::Pool;
 use super::file::Convert;
 use crate::drivers::{Done, Driver, DriverError, Pools, StepCx};
@@ -64,6 +71,8 @@ pub struct RbdStore {
     /// Which datastores were asked about: what the doctor looks at.
     known: Mutex<BTreeMap<Id, RbdPlace>>,
     running: import::Running,
+    /// Where Ceph's libraries come from.
+    api: fn() -> Result<&'static Api, Missing>,
 }
 
 impl std::fmt::Debug for RbdStore {
@@ -77,7 +86,7 @@ impl RbdStore {
     #[must_use]
     pub fn new(scratch: PathBuf, converter: Box<dyn Convert>) -> RbdStore {
         let (connected, known, running) = Default::default();
-        RbdStore { scratch, converter, connected, known, running }
+        RbdStore { scratch, converter, connected, known, running, api: library::ffi::api }
     }
 
     fn connect(&self, datastore: Id, place: &RbdPlace) -> Result<Connected, DriverError> {
@@ -90,7 +99,7 @@ impl RbdStore {
             return Ok(found);
         }
         // Not under the lock: another pool's users do not wait for this one.
-        let pool = Arc::new(Pool::connect(place)?);
+        let pool = Arc::new(Pool::connect(place, &self.api)?);
         let made = Connected { chores: Chores::start(&pool, datastore)?, pool };
         held(&mut |all| {
             found = Some(all.entry(datastore).and_modify(|c| renew(c, &made)).or_insert_with(|| made.clone()).clone())
@@ -156,12 +165,29 @@ impl RbdStore {
 
     fn findings(&self) -> Vec<Finding> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        known.into_iter().map(|(datastore, place)| self.finding(datastore, &place)).collect()
+        let lacks = if known.is_empty() { None } else { self.lacks() };
+        lacks.into_iter().chain(known.into_iter().map(|(datastore, place)| self.finding(datastore, &place))).collect()
+    }
+
+    /// What the host's libraries lack, where they are used.
+    fn lacks(&self) -> Option<Finding> {
+        let lacks = &(self.api)().ok()?.lacks;
+        let told: Vec<String> = lacks.iter().map(|(symbol, off)| format!("{symbol} ({off})")).collect();
+        (!told.is_empty()).then(|| Finding {
+            check: "Ceph's libraries".to_owned(),
+            severity: Severity::Warning,
+            found: format!("they lack {}", told.join("; ")),
+            fix: "install librbd1 and librados2 of Pacific (16) or later, then restart bmid".to_owned(),
+        })
     }
 
     fn finding(&self, datastore: Id, place: &RbdPlace) -> Finding {
         let check = format!("datastore in pool {}", place.spec());
         let told = |severity, found: String, fix: &str| Finding { check, severity, found, fix: fix.to_owned() };
+        // Asked first: what it cannot do to connect says better what to do.
+        if let Err(e) = self.connect(datastore, place) {
+            return told(Severity::Error, e.why, &e.fix);
+        }
         match self.facts(datastore, place) {
             Ok(Fact::Datastore(facts)) => match facts.problem {
                 Some(problem) => told(Severity::Error, problem, "`bmictl reconcile` looks again when that is repaired"),

@@ -43,11 +43,18 @@ pub(super) enum Named {
     Hidden,
     /// An unfinished import.
     Staging,
+    /// What waits for its end where librbd knows no trash.
+    Gone,
 }
 
 /// The name of a removed volume that snapshots still need.
 pub(super) fn hidden(prefix: &str, what: &Backing) -> String {
     format!("{prefix}.h.{}", what.name())
+}
+
+/// The name of what waits for its end where librbd knows no trash, by the id that it keeps.
+pub(super) fn gone(prefix: &str, id: &str) -> String {
+    format!("{prefix}.g.{id}")
 }
 
 /// The name of an unfinished import, by a digest of its staging name: image names are short.
@@ -59,8 +66,10 @@ pub(super) fn staging(prefix: &str, digest: &str) -> String {
 pub(super) fn read(prefix: &str, name: &str) -> Option<Named> {
     let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
     let (letter, rest) = rest.split_once('.')?;
-    if letter == "n" {
-        return Some(Named::Staging);
+    match letter {
+        "n" => return Some(Named::Staging),
+        "g" => return Some(Named::Gone),
+        _ => {}
     }
     let (id, generation) = rest.split_once('.')?;
     let (id, generation) = (id.parse().ok()?, generation.parse().ok()?);
@@ -111,6 +120,7 @@ mod tests {
             assert_eq!(read(&prefix, &hidden(&prefix, &what)), Some(Named::Hidden));
         }
         assert_eq!(read(&prefix, &staging(&prefix, "0123")), Some(Named::Staging));
+        assert_eq!(read(&prefix, &gone(&prefix, "10e5b2fc9a0c")), Some(Named::Gone));
         for foreign in ["", "vm-1", &prefix, &format!("{prefix}.v.x.0"), &format!("{prefix}.i.{id}")] {
             assert_eq!(read(&prefix, foreign), None, "{foreign}");
         }

@@ -14,9 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cluster::ffi::Cluster;
-use super::ffi::{Io, Missing, api};
+use super::ffi::Io;
 use super::image::ffi::{Image, Which};
-use super::names::{MARK, Mark, REGISTER, decode, encode};
+use super::library::ffi::{Api, Missing};
+use super::names::{MARK, Mark, REGISTER, decode, encode, gone};
 use crate::drivers::DriverError;
 
 /// What `DriverError` calls the failure of a call.
@@ -34,6 +35,11 @@ pub(super) fn failed(tried: &str, e: Errno) -> DriverError {
         ),
         Errno::ENOTCONN => (Kind::Unavailable, "the connection to Ceph is gone", "look at `ceph -s`"),
         Errno::ENOSPC | Errno::EDQUOT => (Kind::Full, "the pool is full", "add OSDs, raise its quota, or remove disks"),
+        Errno::ENOSYS => (
+            Kind::Unavailable,
+            "Ceph's libraries on this host cannot do that",
+            "install librbd1 and librados2 of Pacific (16) or later; `bmictl doctor` says what they lack",
+        ),
         Errno::EACCES | Errno::EPERM => (
             Kind::Outside,
             "Ceph refuses it to this user",
@@ -59,6 +65,43 @@ fn missing(tried: &str, e: &Missing) -> DriverError {
         .fix("install Ceph's client libraries on this host, Pacific (16) or later: `apt-get install librbd1 librados2`")
 }
 
+/// What to do about a keyring.
+const KEY_FIX: &str = "have it from `ceph auth get client.USER` into a file that root alone may read";
+
+/// Why a cluster could not be connected to, by the call that failed.
+fn refused(place: &RbdPlace, tried: &str, (call, e): (&str, Errno)) -> DriverError {
+    match (call, e) {
+            ("conf", e) => DriverError::new(
+                Kind::Unavailable,
+                tried,
+                format!("the configuration is not understood: {}", e.desc()),
+            )
+            .fix("`ceph --conf FILE -s` says what is wrong with it"),
+            ("connect", Errno::EACCES | Errno::EPERM) => {
+                let why =
+                    format!("the cluster refuses client.{}: the keyring has no key of its, or an old one", place.user);
+                DriverError::new(Kind::Unavailable, tried, why).fix(KEY_FIX)
+            }
+            ("monitors", _) => DriverError::new(
+                Kind::Unavailable,
+                tried,
+                format!("{} names no monitors", place.conf),
+            )
+            .fix("it needs a line `mon_host = ADDRESS,ADDRESS`; `ceph config generate-minimal-conf` on the cluster prints one"),
+            ("connect", Errno::ENOENT | Errno::EINVAL) => {
+                let why = format!("there is no keyring with a key for client.{} where the configuration looks", place.user);
+                DriverError::new(Kind::Unavailable, tried, why)
+                    .fix(format!("`ceph auth get client.{}` prints it; put it into a file that root alone may read, and say --keyring FILE", place.user))
+            }
+            ("connect", Errno::ETIMEDOUT) => {
+                DriverError::new(Kind::Unavailable, tried, "no monitor answers within 5 s").fix(
+                    "look at `ceph -s` on the cluster, at mon_host in the configuration and at the network between",
+                )
+            }
+            (_, e) => DriverError { kind: Kind::Unavailable, ..failed(tried, e) },
+        }
+}
+
 /// A connected pool.
 pub(super) struct Pool {
     pub(super) io: Arc<Io>,
@@ -75,11 +118,13 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     /// Connects, within seconds or not at all. The name of the failing part stands in the error.
-    pub(super) fn connect(place: &RbdPlace) -> Result<Pool, DriverError> {
+    pub(super) fn connect(
+        place: &RbdPlace,
+        api: &dyn Fn() -> Result<&'static Api, Missing>,
+    ) -> Result<Pool, DriverError> {
         let tried = format!("connect to pool {} as client.{} with {}", place.spec(), place.user, place.conf);
-        api().map_err(|e| missing(&tried, &e))?;
+        let api = api().map_err(|e| missing(&tried, &e))?;
         readable(&tried, &place.conf, "the cluster's configuration", "copy it from a host of the cluster")?;
-        let key_fix = "have it from `ceph auth get client.USER` into a file that root alone may read";
         let mut options = vec![
             ("client_mount_timeout", "5"),
             ("rados_mon_op_timeout", "5"),
@@ -89,33 +134,11 @@ impl Pool {
             ("admin_socket", ""),
         ];
         if let Some(keyring) = &place.keyring {
-            readable(&tried, keyring, "the keyring", key_fix)?;
+            readable(&tried, keyring, "the keyring", KEY_FIX)?;
             options.push(("keyring", keyring));
         }
-        let refused = |(call, e): (&str, Errno)| match (call, e) {
-            ("conf", e) => DriverError::new(
-                Kind::Unavailable,
-                tried.as_str(),
-                format!("the configuration is not understood: {}", e.desc()),
-            )
-            .fix("`ceph --conf FILE -s` says what is wrong with it"),
-            ("connect", Errno::EACCES | Errno::EPERM) => {
-                let why =
-                    format!("the cluster refuses client.{}: the keyring has no key of its, or an old one", place.user);
-                DriverError::new(Kind::Unavailable, tried.as_str(), why).fix(key_fix)
-            }
-            ("connect", Errno::ENOENT | Errno::EINVAL) => {
-                let why = format!("there is no key for client.{}, or no monitor in the configuration", place.user);
-                DriverError::new(Kind::Unavailable, tried.as_str(), why).fix(key_fix)
-            }
-            ("connect", Errno::ETIMEDOUT) => {
-                DriverError::new(Kind::Unavailable, tried.as_str(), "no monitor answers within 5 s").fix(
-                    "look at `ceph -s` on the cluster, at mon_host in the configuration and at the network between",
-                )
-            }
-            (_, e) => DriverError { kind: Kind::Unavailable, ..failed(&tried, e) },
-        };
-        let cluster = Arc::new(Cluster::connect(&place.user, &place.conf, &options).map_err(refused)?);
+        let cluster =
+            Arc::new(Cluster::connect(api, &place.user, &place.conf, &options).map_err(|e| refused(place, &tried, e))?);
         let io =
             Io::open(&cluster, &place.pool, place.namespace.as_deref().unwrap_or_default()).map_err(|e| match e {
                 Errno::ENOENT => DriverError::new(
@@ -174,6 +197,37 @@ impl Pool {
                 Err(_) => Err(silent()),
             }
         })
+    }
+
+    /// Puts an image into the trash. Where the host's librbd knows none, a name of ours serves as one.
+    pub(super) fn trash(&self, name: &str) -> Result<(), Errno> {
+        match self.io.trash(name) {
+            Err(Errno::ENOSYS) => {
+                let id = self.id_of(name)?.ok_or(Errno::ENOENT)?;
+                self.io.rename(name, &gone(&self.place.prefix(), &id))
+            }
+            done => done,
+        }
+    }
+
+    /// All that is in the trash: id and the name it had, or has where there is no trash.
+    pub(super) fn trashed(&self) -> Result<Vec<(String, String)>, Errno> {
+        match self.io.trashed() {
+            Err(Errno::ENOSYS) => {
+                let mut all = self.io.list()?;
+                all.retain(|(id, name)| *name == gone(&self.place.prefix(), id));
+                Ok(all)
+            }
+            found => found,
+        }
+    }
+
+    /// Removes what was put into the trash.
+    pub(super) fn trash_remove(&self, id: &str) -> Result<(), Errno> {
+        match self.io.trash_remove(id) {
+            Err(Errno::ENOSYS) => self.io.remove(&gone(&self.place.prefix(), id)),
+            done => done,
+        }
     }
 
     /// The id of the image of that name.

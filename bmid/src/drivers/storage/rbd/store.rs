@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::disks::{Site, SnapEntry};
 use super::image::ffi::Which;
 use super::import::Stage;
-use super::names::{self, BASE, Named};
+use super::names::{self, Named};
 use super::pool::{Pool, absent, failed, store_key};
+use super::survey;
 use crate::drivers::DriverError;
 
 /// What the register says of a datastore.
@@ -41,6 +42,8 @@ pub(super) fn make(pool: &Pool, s: &MakeStore) -> Result<bool, DriverError> {
         let why = format!("it is that of datastore {} of engine {}", entry.datastore, entry.engine);
         Err(DriverError::new(Kind::Conflict, tried.as_str(), why).fix("choose another pool or namespace"))
     };
+    let survey = survey::ask(pool, &tried)?;
+    survey.fits(&pool.place, &tried)?;
     for (_, entry) in pool.entries::<StoreEntry>("store.").map_err(fail)? {
         match (entry.datastore == s.datastore, entry.engine == s.engine) {
             (true, true) => return Ok(false),
@@ -48,52 +51,11 @@ pub(super) fn make(pool: &Pool, s: &MakeStore) -> Result<bool, DriverError> {
             _ => return conflict(&entry),
         }
     }
-    try_out(pool, &tried)?;
+    survey.has_room(&pool.place, &tried)?;
+    survey.try_out(pool, &tried)?;
     let entry = StoreEntry { datastore: s.datastore, engine: s.engine };
     pool.set_entry(&store_key(s.datastore), &entry).map_err(fail)?;
     Ok(true)
-}
-
-const CLONING: &str = "a clone (format 2) cannot be made in it";
-
-/// Does once what every node needs, so that a missing right is told now: an image, a snapshot, a clone, and their end.
-fn try_out(pool: &Pool, tried: &str) -> Result<(), DriverError> {
-    let (image, child) = (format!("{}.n.try", pool.place.prefix()), format!("{}.n.tried", pool.place.prefix()));
-    let clear = || {
-        // What an earlier try left; a failure shows when it is made anew.
-        let _ = pool.io.remove(&child);
-        let _ = pool.open(Which::Name(&image)).and_then(|i| i.unsnap(BASE));
-        let _ = pool.io.remove(&image);
-    };
-    clear();
-    let step = |what: &'static str| move |e| (what, e);
-    let tries = || {
-        pool.io.create(&image, 4 << 20).map_err(step("an image cannot be made in it"))?;
-        let open = pool.open(Which::Name(&image)).map_err(step("an image cannot be opened in it"))?;
-        open.write(0, &[1; 4_096]).map_err(step("an image cannot be written in it"))?;
-        open.snap(BASE).map_err(step("a snapshot cannot be made in it"))?;
-        drop(open);
-        pool.io.make_clone(&image, BASE, &child).map_err(step(CLONING))?;
-        pool.io.trash(&child).map_err(step("an image cannot be moved to its trash"))
-    };
-    let tries: Result<(), (&str, Errno)> = tries();
-    purge(pool, |name| name == child);
-    clear();
-    let (what, e) = match tries {
-        Ok(()) => return Ok(()),
-        Err(failure) => failure,
-    };
-    let told = failed(tried, e);
-    let mut why = format!("{what}: {}", told.why);
-    if what == CLONING
-        && let Ok((_, required)) = pool.cluster.min_compatible_client()
-        && required < 13
-    {
-        why.push_str(&format!("; the cluster admits clients of release {required}, and clones need 13 (mimic)"));
-        return Err(DriverError { why, ..told }
-            .fix("`ceph osd set-require-min-compat-client mimic`, and caps as `profile rbd` gives them"));
-    }
-    Err(DriverError { why, ..told })
 }
 
 /// Takes it away if it is empty. True: something went.
@@ -111,8 +73,8 @@ pub(super) fn unmake(pool: &Pool, s: &UnmakeStore) -> Result<bool, DriverError> 
         return Err(DriverError::new(Kind::Conflict, tried, why).fix("remove its images, volumes and snapshots first"));
     }
     for (_, name) in pool.io.list().map_err(fail)? {
-        if names::read(&pool.place.prefix(), &name).is_some() {
-            absent(pool.io.trash(&name)).map_err(fail)?;
+        if names::read(&pool.place.prefix(), &name).is_some_and(|n| n != Named::Gone) {
+            absent(pool.trash(&name)).map_err(fail)?;
         }
     }
     purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
@@ -169,7 +131,7 @@ fn snapshot_of(key: &str) -> Option<bmi::step::Backing> {
 /// Removes from the trash what nobody needs any more, out of those whose name is `ours`. True: something has to wait, for its
 /// children or for Ceph.
 pub(super) fn purge(pool: &Pool, ours: impl Fn(&str) -> bool) -> bool {
-    let Ok(trashed) = pool.io.trashed() else { return true };
+    let Ok(trashed) = pool.trashed() else { return true };
     let mut left = false;
     for (id, _) in trashed.into_iter().filter(|(_, name)| ours(name)) {
         left |= emptied(pool, &id).is_err();
@@ -189,7 +151,7 @@ fn emptied(pool: &Pool, id: &str) -> Result<(), Errno> {
             return Err(Errno::ENOTEMPTY);
         }
     }
-    absent(pool.io.trash_remove(id)).map(drop)
+    absent(pool.trash_remove(id)).map(drop)
 }
 
 /// What `ceph df` says of a pool.

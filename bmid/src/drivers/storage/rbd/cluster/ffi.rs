@@ -6,7 +6,7 @@ use std::ptr::{null, null_mut};
 
 use nix::errno::Errno;
 
-use super::super::ffi::{Api, Raw, api, check, owned, text};
+use super::super::library::ffi::{Api, Raw, check, owned, text};
 
 /// A connection to a cluster.
 pub(in super::super) struct Cluster {
@@ -30,11 +30,11 @@ impl Cluster {
 
     /// Connects as `client.<user>`. Says which call failed.
     pub(in super::super) fn connect(
+        api: &'static Api,
         user: &str,
         conf: &str,
         options: &[(&str, &str)],
     ) -> Result<Cluster, (&'static str, Errno)> {
-        let api = api().map_err(|_| ("load", Errno::ENOSYS))?;
         let at = |call| move |e| (call, e);
         let name = text(&format!("client.{user}")).map_err(at("create"))?;
         let mut raw = null_mut();
@@ -51,23 +51,28 @@ impl Cluster {
             check(unsafe { (api.rados.rados_conf_set)(raw, key.as_ptr(), value.as_ptr()) }).map_err(at("option"))?;
         }
         // SAFETY: as above; it is connected once.
-        check(unsafe { (api.rados.rados_connect)(raw) }).map_err(at("connect"))?;
-        Ok(cluster)
+        match check(unsafe { (api.rados.rados_connect)(raw) }) {
+            Ok(_) => Ok(cluster),
+            Err(e @ (Errno::ENOENT | Errno::EINVAL)) if cluster.setting("mon_host").is_ok_and(|m| m.is_empty()) => {
+                Err(("monitors", e))
+            }
+            Err(e) => Err(("connect", e)),
+        }
     }
 
-    /// The oldest client the cluster has to serve by its maps, and the oldest it is told to admit, as release numbers.
-    pub(in super::super) fn min_compatible_client(&self) -> Result<(i8, i8), Errno> {
-        let (mut min, mut required) = (0, 0);
-        // SAFETY: a connected handle and two places to fill.
-        check(unsafe { (self.api.rados.rados_get_min_compatible_client)(self.raw, &mut min, &mut required) })?;
-        Ok((min, required))
+    /// What the configuration says, for a key that there is; up to 4 KiB.
+    pub(in super::super) fn setting(&self, key: &str) -> Result<String, Errno> {
+        let (key, mut out) = (text(key)?, vec![0u8; 4 << 10]);
+        // SAFETY: a handle, a text that outlives the call and a buffer of the length told, which ends with NUL when filled.
+        check(unsafe { (self.api.rados.rados_conf_get)(self.raw, key.as_ptr(), out.as_mut_ptr().cast(), out.len()) })?;
+        Ok(owned(out.as_ptr().cast()))
     }
 
     /// Whether a client's address, as librbd tells it of a lock's owner, is this connection's.
     pub(in super::super) fn is_own(&self, address: &str) -> Result<bool, Errno> {
-        let mut raw = null_mut();
+        let (get, mut raw) = (self.api.rados.rados_getaddrs.ok_or(Errno::ENOSYS)?, null_mut());
         // SAFETY: a connected handle and a place for a text that librados allocates.
-        check(unsafe { (self.api.rados.rados_getaddrs)(self.raw, &mut raw) })?;
+        check(unsafe { get(self.raw, &mut raw) })?;
         let ours = owned(raw);
         // SAFETY: librados allocated it for us.
         unsafe { (self.api.rados.rados_buffer_free)(raw) };

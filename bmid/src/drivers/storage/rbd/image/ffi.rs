@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::super::ffi::{Io, LOCK_EXCLUSIVE, Raw, Rbd, SNAP_OF_USER, Snap, Text, check, count, listed, owned, text};
+use super::super::ffi::Io;
+use super::super::library::ffi::{
+    LOCK_EXCLUSIVE, Raw, Rbd, SNAP_OF_USER, Snap, Text, Watcher, check, count, listed, owned, text,
+};
 
 /// Which image: by its name, or by the id that it keeps when it is renamed or put into the trash.
 #[derive(Debug, Clone, Copy)]
@@ -129,9 +132,10 @@ impl Image {
             0
         }
         let (size, mut found) = (self.size()?, Vec::<Extent>::new());
+        let Some(iterate) = self.rbd().rbd_diff_iterate2 else { return Ok(vec![Extent { offset: 0, len: size }]) };
         let into = (&raw mut found).cast();
         // SAFETY: an open image; the callback and what it fills outlive the call; no snapshot to compare with.
-        check(unsafe { (self.rbd().rbd_diff_iterate2)(self.raw, null(), 0, size, 1, 0, take, into) })?;
+        check(unsafe { iterate(self.raw, null(), 0, size, 1, 0, take, into) })?;
         found.sort_by_key(|e| e.offset);
         Ok(found)
     }
@@ -165,11 +169,14 @@ impl Image {
             // SAFETY: gives back the names that the call above allocated, once.
             unsafe { (self.rbd().rbd_snap_list_end)(list.as_mut_ptr()) };
         }
+        let Some(kind_of) = self.rbd().rbd_snap_get_namespace_type else {
+            return Ok(found.into_iter().map(|(_, name)| name).collect());
+        };
         let mut names = Vec::new();
         for (id, name) in found {
             let mut kind = 0;
             // SAFETY: an open image and a place to fill.
-            match check(unsafe { (self.rbd().rbd_snap_get_namespace_type)(self.raw, id, &mut kind) }) {
+            match check(unsafe { kind_of(self.raw, id, &mut kind) }) {
                 Ok(_) if kind == SNAP_OF_USER => names.push(name),
                 // One that went meanwhile is none.
                 Ok(_) | Err(Errno::ENOENT) => {}
@@ -181,30 +188,54 @@ impl Image {
 
     /// Copies what is its parent's, so that it has none any more. Takes as long as that is large.
     pub(in super::super) fn flatten(&self) -> Result<(), Errno> {
+        let flatten = self.rbd().rbd_flatten.ok_or(Errno::ENOSYS)?;
         // SAFETY: an open image.
-        check(unsafe { (self.rbd().rbd_flatten)(self.raw) }).map(drop)
+        check(unsafe { flatten(self.raw) }).map(drop)
+    }
+
+    /// Its features, as bits.
+    #[allow(dead_code, reason = "for what is taken over")]
+    pub(in super::super) fn features(&self) -> Result<u64, Errno> {
+        let (get, mut bits) = (self.rbd().rbd_get_features.ok_or(Errno::ENOSYS)?, 0);
+        // SAFETY: an open image and a place to fill.
+        check(unsafe { get(self.raw, &mut bits) }).map(|_| bits)
+    }
+
+    /// Who has it open to change it: addresses of clients.
+    #[allow(dead_code, reason = "for what is taken over")]
+    pub(in super::super) fn watchers(&self) -> Result<Vec<String>, Errno> {
+        let (ask, give_back) = (self.rbd().rbd_watchers_list, self.rbd().rbd_watchers_list_cleanup);
+        let (ask, give_back) = ask.zip(give_back).ok_or(Errno::ENOSYS)?;
+        // SAFETY: an open image and as much room as `n` says.
+        let fill = |list, n: &mut usize| unsafe { ask(self.raw, list, n) };
+        let (mut list, found) = listed(fill, |w: &Watcher| owned(w.address))?;
+        // SAFETY: gives back what the call above allocated, once.
+        unsafe { give_back(list.as_mut_ptr(), list.len()) };
+        Ok(found)
     }
 
     /// Who holds its lock: addresses of clients.
     pub(in super::super) fn owners(&self) -> Result<Vec<String>, Errno> {
         let (mut mode, mut owners, mut n) = (0, [null_mut(); 8], 8);
+        let (ask, give_back) = (self.rbd().rbd_lock_get_owners, self.rbd().rbd_lock_get_owners_cleanup);
+        let (ask, give_back) = ask.zip(give_back).ok_or(Errno::ENOSYS)?;
         // SAFETY: an open image and room for eight owners.
-        match check(unsafe { (self.rbd().rbd_lock_get_owners)(self.raw, &mut mode, owners.as_mut_ptr(), &mut n) }) {
+        match check(unsafe { ask(self.raw, &mut mode, owners.as_mut_ptr(), &mut n) }) {
             Ok(_) => {}
             Err(Errno::ENOENT) => return Ok(Vec::new()),
             Err(e) => return Err(e),
         }
         let found = owners.iter().take(n).map(|o| owned(*o)).filter(|o| !o.is_empty()).collect();
         // SAFETY: gives back what the call above allocated, once.
-        unsafe { (self.rbd().rbd_lock_get_owners_cleanup)(owners.as_mut_ptr(), n) };
+        unsafe { give_back(owners.as_mut_ptr(), n) };
         Ok(found)
     }
 
     /// Breaks a lock: its owner can write no more, in this pool or any other.
     pub(in super::super) fn break_lock(&self, owner: &str) -> Result<(), Errno> {
-        let owner = text(owner)?;
+        let (owner, break_it) = (text(owner)?, self.rbd().rbd_lock_break.ok_or(Errno::ENOSYS)?);
         // SAFETY: an open image and a text that outlives the call.
-        match check(unsafe { (self.rbd().rbd_lock_break)(self.raw, LOCK_EXCLUSIVE, owner.as_ptr()) }) {
+        match check(unsafe { break_it(self.raw, LOCK_EXCLUSIVE, owner.as_ptr()) }) {
             // It let go by itself, or another holds it now.
             Ok(_) | Err(Errno::ENOENT | Errno::EBUSY) => Ok(()),
             Err(e) => Err(e),

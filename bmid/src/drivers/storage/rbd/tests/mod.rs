@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod absent;
 #[path = "../../../../../../tests/support/ceph.rs"]
 pub(crate) mod ceph;
 mod chains;

@@ -24,33 +24,70 @@ fn what_is_wrong_with_a_pool_is_said_plainly() {
     let good = place(id(110));
     let wrong = ceph().path("keyring.wrong");
     std::fs::write(&wrong, "[client.admin]\n\tkey = AQAAAAAAAAAAABAAyLQWw8Z9hNq0ZZ3VvLqTqJx8hA6qWQ==\n").unwrap();
-    let blind = ceph().user("blind", "allow r", "allow r");
-    let path = |p: &std::path::Path| Some(p.to_str().unwrap().to_owned());
+    // Configurations that lack a line.
+    let without = |line: &str, name: &str| {
+        let text = std::fs::read_to_string(ceph().conf()).unwrap();
+        let path = ceph().path(name);
+        let kept: Vec<&str> = text.lines().filter(|l| !l.starts_with(line)).collect();
+        std::fs::write(&path, kept.join("\n") + "\n").unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let of = |user: &str, mon: &str, osd: &str| {
+        let key = ceph().user(user, mon, osd).to_str().unwrap().to_owned();
+        RbdPlace { user: user.into(), keyring: Some(key), ..good.clone() }
+    };
+    let wrong = RbdPlace { keyring: Some(wrong.to_str().unwrap().to_owned()), ..good.clone() };
+    let no_monitor = RbdPlace { conf: without("mon_", "conf.mon"), ..good.clone() };
+    let no_keyring = RbdPlace { conf: without("keyring", "conf.key"), ..good.clone() };
+    let none = RbdPlace { keyring: Some("/nowhere/key".into()), ..good.clone() };
+    let caps = |user: &str| {
+        let namespace = good.namespace.as_deref().unwrap();
+        format!("ceph auth caps client.{user} mon 'profile rbd' osd 'profile rbd pool=rbd namespace={namespace}'")
+    };
     let cases = [
-        (RbdPlace { pool: "none".into(), ..good.clone() }, Kind::Unavailable, "has no pool none"),
-        (
-            RbdPlace { conf: "/nowhere/ceph.conf".into(), ..good.clone() },
-            Kind::Unavailable,
-            "/nowhere/ceph.conf cannot be read",
-        ),
-        (
-            RbdPlace { keyring: Some("/nowhere/key".into()), ..good.clone() },
-            Kind::Unavailable,
-            "/nowhere/key cannot be read",
-        ),
-        (RbdPlace { user: "nobody".into(), ..good.clone() }, Kind::Unavailable, "refuses client.nobody"),
-        (RbdPlace { keyring: path(&wrong), ..good.clone() }, Kind::Unavailable, "refuses client.admin"),
-        (
-            RbdPlace { user: "blind".into(), keyring: path(&blind), ..good.clone() },
-            Kind::Outside,
-            "an image cannot be made in it",
-        ),
+        (RbdPlace { pool: "none".into(), ..good.clone() }, "has no pool none", "rbd pool init".to_owned()),
+        (RbdPlace { conf: "/nowhere/c".into(), ..good.clone() }, "/nowhere/c cannot be read", "copy it".to_owned()),
+        (none, "/nowhere/key cannot be read", "ceph auth get client.".to_owned()),
+        (RbdPlace { user: "nobody".into(), ..good.clone() }, "refuses client.nobody", "ceph auth get".to_owned()),
+        (wrong, "refuses client.admin", "ceph auth get".to_owned()),
+        (no_monitor, "names no monitors", "mon_host = ".to_owned()),
+        (no_keyring, "no keyring with a key for client.admin", "ceph auth get client.admin".to_owned()),
+        (of("blind", "allow r", "allow r"), "an image cannot be made in it", caps("blind")),
+        (of("reader", "profile rbd", "profile rbd-read-only pool=rbd"), "an image cannot be made", caps("reader")),
+        (of("lame", "allow r", "profile rbd pool=rbd"), "cannot be shut out (`osd blocklist`)", caps("lame")),
     ];
-    for (place, kind, why) in cases {
+    for (place, why, fix) in cases {
         let e = refused(&place);
-        assert!(e.kind == kind && e.why.contains(why), "{e:?}");
+        assert!(e.why.contains(why) && e.fix.contains(&fix), "{e:?}");
         let fault = bmi::model::Fault::from(e).to_string();
         assert!(!fault.contains("AQAAA"), "no key in {fault}");
+    }
+    let left = ceph().tool(&["rbd", "ls", &good.spec()]);
+    assert_eq!(left, "", "a refused pool is left as it was");
+}
+
+#[test]
+fn pools_that_are_not_made_for_disks_or_are_full_are_refused_before_anything_is_written() {
+    let good = RbdPlace { namespace: None, ..place(id(114)) };
+    let tool = |line: &str| ceph().tool(&line.split(' ').collect::<Vec<_>>());
+    tool("ceph osd pool create bare 1 1 --size 1");
+    tool("ceph osd pool create small 1 1 --size 1");
+    tool("ceph osd erasure-code-profile set coded k=2 m=1 crush-failure-domain=osd");
+    tool("ceph osd pool create coded 1 1 erasure coded");
+    tool("rbd pool init small");
+    tool("ceph osd pool set-quota small max_objects 1");
+    let full = (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        tool("ceph osd dump").lines().any(|l| l.contains("'small'") && l.contains("full_quota"))
+    });
+    assert!(full, "the quota is noticed");
+    for (pool, kind, why, fix) in [
+        ("bare", Kind::Invalid, "not initialised for RBD", "`rbd pool init bare`"),
+        ("coded", Kind::Invalid, "coded is erasure coded", "rbd_default_data_pool = coded"),
+        ("small", Kind::Full, "small has reached its quota", "ceph osd pool set-quota small"),
+    ] {
+        let e = refused(&RbdPlace { pool: pool.to_owned(), ..good.clone() });
+        assert!(e.kind == kind && e.why.contains(why) && e.fix.contains(fix), "{e:?}");
     }
 }
 
@@ -86,8 +123,11 @@ fn a_cluster_that_falls_silent_holds_steps_and_not_questions_and_steps_go_on_whe
     let rig = Rig { driver: &driver, place: Place::Rbd(place), datastore: id(113) };
     ceph.inside(|| {
         rig.apply(rig.make()).unwrap();
-        let total = facts(&rig).total;
-        assert!(total > Bytes(0), "the pool tells its size");
+        let told = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            facts(&rig).total > Bytes(0)
+        });
+        assert!(told, "the pool tells its size");
         ceph.signal("osd", "STOP");
         std::thread::scope(|scope| {
             let (rig, driver) = (&rig, &driver);
