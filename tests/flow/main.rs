@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
+#[path = "../support/ceph.rs"]
+mod ceph;
+#[path = "../support/disks.rs"]
+mod disks;
 mod ends;
 mod faults;
 mod nodes;

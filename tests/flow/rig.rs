@@ -14,6 +14,8 @@ use bmid::run::{Config, Engine, Out, Submission};
 use bmid::store::{Options, Store};
 use serde_json::Value;
 
+use crate::disks;
+
 /// Secrets as they are: the simulators' world is a test's own folder.
 pub struct Plain;
 
@@ -110,12 +112,12 @@ impl Rig {
 
     /// In a folder that may hold an earlier one's state and world.
     pub async fn at(dir: &Path) -> Rig {
-        Rig::with(dir, DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators"), "datastore").await
+        Rig::with(dir, disks::drivers(dir, Arc::new(Plain)), "datastore").await
     }
 
     /// The same, whose default datastore is in another folder: for a store that was lost.
     pub async fn lost_at(dir: &Path) -> Rig {
-        Rig::with(dir, DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators"), "elsewhere").await
+        Rig::with(dir, disks::drivers(dir, Arc::new(Plain)), "elsewhere").await
     }
 
     /// A fresh one with the real drivers. The caller has a network namespace of its own.

@@ -29,6 +29,13 @@ pub struct Case {
     pub must_strike: bool,
 }
 
+impl Case {
+    /// Whether it was killed at a moment that no point tells.
+    fn struck(&self) -> bool {
+        [&self.act].into_iter().chain(&self.recover).any(|s| s.contains("# strike "))
+    }
+}
+
 /// What is to be expected, out of what happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
@@ -53,12 +60,16 @@ struct Judged<'a> {
 
 /// Plays a case to its end. The error says how it can be played again.
 pub fn play(lab: &Lab, test: &str, template: &Template, case: &Case) -> Result<Vec<String>, String> {
-    let folder = lab.copy(template);
-    played(test, template, case, &folder.0).map_err(|why| {
+    let case_in = || {
+        let folder = lab.copy(template);
+        played(test, template, case, &folder.0)
+    };
+    template.disks.reach(case_in).map_err(|why| {
         let scripts = [&case.act].into_iter().chain(&case.recover).map(|s| s.trim_end().replace('\n', ", "));
         let scripts: Vec<String> = scripts.collect();
         let host = if case.host { ", host lost" } else { "" };
-        format!("{}: [{}]{host}: {why}", template.scenario.name(), scripts.join("] then ["))
+        let at = template.disks;
+        format!("{} in {at:?}: [{}]{host}: {why}", template.scenario.name(), scripts.join("] then ["))
     })
 }
 
@@ -132,8 +143,8 @@ fn expected(template: &Template, case: &Case, trace: &[String]) -> Expect {
     } else if !passed("journal.begin.durable") || last == "journal.unwind.applied" || case.host {
         Expect::Either
     } else if template.scenario.special == Special::Import && !passed("storage.import.after") {
-        // Its input is gone, and not all of it had come.
-        Expect::Before
+        // Its input is gone, and not all of it had come; or nobody knows whether it had.
+        if case.struck() { Expect::Either } else { Expect::Before }
     } else {
         Expect::After
     }
@@ -158,8 +169,8 @@ async fn judge(
     let import = template.scenario.special == Special::Import;
     let fails = [&case.act].into_iter().chain(&case.recover).any(|s| s.contains("fail"));
     // What is applied may be durable. After a host's end an operation may fail while nobody keeps a trace.
-    let may_fail = if import { fails } else { passed("journal.unwind.applied") || case.host || unseen(case, trace) };
-    let lost = import && !fails && passed("journal.begin.durable") && !passed("storage.import.after");
+    let may_fail = if import { fails || case.struck() } else { passed("journal.unwind.applied") || case.host || unseen(case, trace) };
+    let lost = import && !fails && !case.struck() && passed("journal.begin.durable") && !passed("storage.import.after");
     let interrupted = lost.then(|| passed("storage.import.staged"));
     if matches!(said, Some(Said::Done(_))) && template.scenario.special != Special::Parts {
         if expect == Expect::Before {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use bmi::model::{Fault, Id};
 use bmi::protocol::Envelope;
-use bmid::drivers::DriverSet;
 use nix::sys::signal::{Signal, kill};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::disks;
 use crate::rig::{Plain, Rig};
 
 const ENV: &str = "BMID_KILL_CHILD";
@@ -58,7 +58,7 @@ pub fn serve() {
 }
 
 async fn work(job: Job) {
-    let drivers = DriverSet::sim(&job.dir.join("world"), Arc::new(Plain)).expect("simulators");
+    let drivers = disks::drivers(&job.dir, Arc::new(Plain));
     // A store that fails ends the daemon.
     let on_failed = Box::new(|_| {
         let _ = kill(nix::unistd::Pid::this(), Signal::SIGKILL);

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
-use bmid::drivers::DriverSet;
 use bmid::store::Store;
 use tokio::runtime::Runtime;
 
 use crate::child::{self, Job};
+use crate::disks::{self, Pool};
 use crate::rig::{Plain, Rig};
-use crate::scenario::{BULK, GROUND, SCENARIOS, Scenario, Special};
+use crate::scenario::{BULK, FAST, GROUND, SCENARIOS, Scenario, Special};
 use crate::shape::{self, Shape};
 
 /// Cases at a time.
@@ -23,19 +23,32 @@ const WORKERS: usize = 2;
 /// The datastore `default`: simulators never touch it.
 pub const DEFAULT: &str = "/srv/bmid-kill/default";
 
+/// Where the disks of a case are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disks {
+    /// In simulated folders.
+    Simulated,
+    /// In a real pool, which all folders of a case share no byte of with those of another.
+    Pool,
+}
+
 /// What the tests share.
 pub struct Lab {
     root: tempfile::TempDir,
     started: Instant,
-    made: Mutex<BTreeMap<usize, Arc<OnceLock<Arc<Template>>>>>,
+    made: Mutex<BTreeMap<(usize, Disks), Arc<OnceLock<Arc<Template>>>>>,
     next: AtomicU64,
     free: (Mutex<usize>, Condvar),
+    /// The places of real disks that were used.
+    pools: Mutex<Vec<Pool>>,
 }
 
 /// A scenario ready to run.
 pub struct Template {
     /// Which.
     pub scenario: Scenario,
+    /// Where its disks are.
+    pub disks: Disks,
     /// Its lines with names filled in.
     pub lines: Vec<String>,
     dir: PathBuf,
@@ -70,7 +83,7 @@ impl Lab {
             fs::write(root.path().join(name), vec![byte; 1 << 16]).expect("a disk");
         }
         let free = (Mutex::new(WORKERS), Condvar::new());
-        Lab { root, started: Instant::now(), made: Mutex::default(), next: AtomicU64::new(0), free }
+        Lab { root, started: Instant::now(), made: Mutex::default(), next: AtomicU64::new(0), free, pools: Mutex::default() }
     }
 
     /// When the first test began.
@@ -105,6 +118,11 @@ impl Lab {
         failed.into_inner().expect("no panic")
     }
 
+    /// The places of real disks that were used since this was asked last.
+    pub fn pools(&self) -> Vec<Pool> {
+        std::mem::take(&mut self.pools.lock().expect("no panic"))
+    }
+
     /// Waits for a worker to be free.
     fn turn(&self) -> Turn<'_> {
         let mut free = self.free.0.lock().expect("no panic");
@@ -116,21 +134,23 @@ impl Lab {
     }
 
     /// A scenario made ready. `test` is a test that serves children.
-    pub fn template(&self, test: &str, number: usize) -> Result<Arc<Template>, String> {
-        let cell = Arc::clone(self.made.lock().expect("no panic").entry(number).or_default());
-        let made = cell.get_or_init(|| Arc::new(self.make(test, SCENARIOS[number])));
+    pub fn template(&self, test: &str, number: usize, disks: Disks) -> Result<Arc<Template>, String> {
+        let cell = Arc::clone(self.made.lock().expect("no panic").entry((number, disks)).or_default());
+        let made = cell.get_or_init(|| Arc::new(disks.reach(|| self.make(test, SCENARIOS[number], disks))));
         Ok(Arc::clone(made))
     }
 
-    fn make(&self, test: &str, scenario: Scenario) -> Template {
+    fn make(&self, test: &str, scenario: Scenario, disks: Disks) -> Template {
         let dir = self.root.path().join(format!("template{}", self.next.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&dir).expect("a folder");
         let lab = self.root.path().to_str().expect("utf-8").to_owned();
-        let fill = |l: &str| l.replace("$LAB", &lab).replace("$OP", &child::op_id(0).to_string());
+        let fill = |l: &str| disks.line(l).replace("$LAB", &lab).replace("$OP", &child::op_id(0).to_string());
+        disks.give(&dir);
         let mut lines: Vec<String> = scenario.lines.iter().map(|l| fill(l)).collect();
         let runtime = Runtime::new().expect("a runtime");
         if scenario.special != Special::FirstStart {
-            let setup: Vec<String> = GROUND.iter().chain(scenario.setup).map(|l| fill(l)).collect();
+            let setup = disks.ground().iter().chain(GROUND).chain(scenario.setup);
+            let setup: Vec<String> = setup.map(|l| fill(l)).collect();
             let volume = runtime.block_on(ready(&dir, &setup, scenario.special));
             lines.iter_mut().for_each(|l| *l = l.replace("$VOLUME", &volume));
         }
@@ -145,6 +165,7 @@ impl Lab {
         let (before, known) = look(&dir, scenario.special);
         let template = Template {
             scenario,
+            disks,
             lines,
             dir,
             known,
@@ -178,7 +199,45 @@ impl Lab {
     pub fn copy(&self, template: &Template) -> Folder {
         let folder = self.folder();
         copy(&template.dir, &folder.0);
+        template.disks.give(&folder.0);
+        if let Some(pool) = Pool::of(&folder.0) {
+            pool.replay(&folder.0);
+            self.pools.lock().expect("no panic").push(pool);
+        }
         folder
+    }
+}
+
+impl Disks {
+    /// Does something where its disks can be reached.
+    pub fn reach<T: Send>(self, f: impl FnOnce() -> T + Send) -> T {
+        match self {
+            Disks::Simulated => f(),
+            Disks::Pool => disks::ceph().inside(f),
+        }
+    }
+
+    /// Gives a folder a place for its disks that no other has.
+    fn give(self, dir: &Path) {
+        if self == Disks::Pool {
+            Pool::fresh().put(dir);
+        }
+    }
+
+    fn ground(self) -> &'static [&'static str] {
+        match self {
+            Disks::Simulated => &[],
+            Disks::Pool => &[disks::LINE],
+        }
+    }
+
+    /// A line of a scenario, for disks that are there.
+    fn line(self, line: &str) -> String {
+        match self {
+            Disks::Pool if line.starts_with("image import ") => format!("{line} --datastore pool"),
+            Disks::Pool if line == FAST => disks::LINE.replace("create pool", "create fast").replace("--pool tests", "--pool fast"),
+            _ => line.to_owned(),
+        }
     }
 }
 
@@ -216,7 +275,7 @@ impl Drop for Turn<'_> {
 
 /// An engine over a folder, and its store to look into.
 pub fn engine(dir: &Path, store: Store, special: Special, reconcile: bool) -> (Rig, Store) {
-    let drivers = DriverSet::sim(&dir.join("world"), Arc::new(Plain)).expect("simulators");
+    let drivers = disks::drivers(dir, Arc::new(Plain));
     (Rig::over(dir, store.clone(), drivers, special.default(), reconcile), store)
 }
 
@@ -245,13 +304,16 @@ fn hollow(reserve: &Path) {
 /// Takes away what a reconcile puts back, and puts there what it takes away.
 fn spoil(dir: &Path) {
     let objects = dir.join("world/objects");
+    if let Some(pool) = Pool::of(dir) {
+        pool.spoil(dir);
+    }
     for kind in ["targets", "boot.entry", "portals"] {
         for object in fs::read_dir(objects.join(kind)).expect("a kind").flatten() {
             fs::remove_file(object.path()).expect("an object");
         }
     }
-    let disks = fs::read_dir(objects.join("disk")).expect("disks").flatten();
-    let disk = disks.map(|d| d.path()).find(|p| p.to_string_lossy().contains("volumes")).expect("a volume");
+    let disks = fs::read_dir(objects.join("disk")).into_iter().flatten().flatten();
+    let Some(disk) = disks.map(|d| d.path()).find(|p| p.to_string_lossy().contains("volumes")) else { return };
     let text = fs::read_to_string(&disk).expect("a disk").replace("\"generation\": 0", "\"generation\": 7");
     let name = disk.to_string_lossy().replace(".0", ".7");
     fs::write(name, text).expect("a disk that nobody wants");

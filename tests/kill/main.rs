@@ -8,8 +8,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod case;
+#[path = "../support/ceph.rs"]
+mod ceph;
 mod child;
+#[path = "../support/disks.rs"]
+mod disks;
 mod lab;
+mod pools;
 #[path = "../flow/rig.rs"]
 mod rig;
 mod scenario;

@@ -48,7 +48,8 @@ pub const GROUND: &[&str] = &[
 ];
 
 const NET2: &str = "network create net2 --interface eth2 --address 10.9.1.1/24 --range 10.9.1.100-10.9.1.150";
-const FAST: &str = "datastore create fast --path /srv/bmid-kill/fast";
+/// A datastore of its own.
+pub const FAST: &str = "datastore create fast --path /srv/bmid-kill/fast";
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
 const WEB1_CHAP: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap";
 const WEB1_OUT: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap=out-of-band";
@@ -145,6 +146,16 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 impl Scenario {
+    /// Whether it makes, moves or removes bytes of disks.
+    pub fn is_of_disks(&self) -> bool {
+        let noun = self.op.split('.').next().unwrap_or_default();
+        let besides = ["image.rename", "node.migrate", "node.chap_secret", "tag.rename"];
+        let more = ["op.cancel", "op.retry", "op.abandon"];
+        let first = self.special == Special::FirstStart;
+        let nouns = ["datastore", "image", "node", "tag", "volume"].contains(&noun) && !besides.contains(&self.op);
+        (nouns || more.contains(&self.op)) && !first
+    }
+
     /// Its name in reports.
     pub fn name(&self) -> String {
         if self.case.is_empty() { self.op.to_owned() } else { format!("{} ({})", self.op, self.case) }

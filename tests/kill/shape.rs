@@ -9,6 +9,8 @@ use std::path::Path;
 use bmid::store::Store;
 use serde_json::Value;
 
+use crate::disks::Pool;
+
 /// Rows and world, in a form that can be compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
@@ -68,7 +70,7 @@ fn rows(store: &Store) -> Vec<Value> {
     rows.filter(|r| !journal.iter().any(|j| r["table"].as_str().is_some_and(|t| t.contains(j)))).collect()
 }
 
-/// All objects of the world: `kind/name` and content.
+/// All objects of the world: `kind/name` and content. What is in a real pool stands beside them in the same form.
 fn objects(dir: &Path) -> BTreeMap<String, Value> {
     let mut out = BTreeMap::new();
     for kind in fs::read_dir(dir.join("world/objects")).into_iter().flatten().flatten() {
@@ -84,6 +86,7 @@ fn objects(dir: &Path) -> BTreeMap<String, Value> {
             out.insert(format!("{}/{name}", kind.to_string_lossy()), content);
         }
     }
+    out.extend(Pool::of(dir).map(|pool| pool.look().objects()).unwrap_or_default());
     out
 }
 
@@ -174,7 +177,7 @@ pub fn torn(store: &Store, dir: &Path) -> Vec<String> {
         for lun in object["luns"].as_array().into_iter().flatten() {
             let path = lun["path"].as_str().unwrap_or_default().trim_end_matches(".raw");
             let behind = |n: &String| {
-                n.strip_prefix("disk/").and_then(|n| n.split_once('/')).is_some_and(|(_, n)| path.ends_with(n))
+                n.strip_prefix("disk/").and_then(|n| n.rsplit_once('/')).is_some_and(|(_, n)| path.ends_with(n))
             };
             if !world.keys().any(behind) {
                 wrong.push(format!("{name} gives out {path}, which is not there"));

@@ -2,35 +2,46 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bmi::ops::{Effect, OPS};
 
 use crate::case::{Case, play};
 use crate::child;
-use crate::lab::{Lab, Template};
+use crate::lab::{Disks, Lab, Template};
 use crate::scenario::{LOOKS, SCENARIOS, Special};
 
+/// A number that whoever runs the tests may give.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().expect("a number"))
+}
+
 /// Says on standard error, captured or not, how much was done.
-fn say(what: &str, cases: usize, since: Instant) {
+pub fn say(what: &str, cases: usize, since: Instant) {
     let _ = writeln!(std::io::stderr(), "kill: {cases} cases {what} in {:.1} s", since.elapsed().as_secs_f64());
 }
 
-fn none(failed: &[String]) {
+pub fn none(failed: &[String]) {
     let some: Vec<&str> = failed.iter().take(8).map(String::as_str).collect();
     assert!(failed.is_empty(), "{} cases failed\n\n{}", failed.len(), some.join("\n\n"));
 }
 
 /// All scenarios, made ready.
-fn all(lab: &Lab, test: &str) -> Vec<std::sync::Arc<Template>> {
-    let numbers: Vec<usize> = (0..SCENARIOS.len()).collect();
-    none(&lab.each(&numbers, |n| lab.template(test, *n).map(drop)));
-    numbers.iter().map(|n| lab.template(test, *n).expect("made")).collect()
+fn all(lab: &Lab, test: &str) -> Vec<Arc<Template>> {
+    ready(lab, test, Disks::Simulated)
+}
+
+/// All scenarios that such disks can be used for, made ready.
+pub fn ready(lab: &Lab, test: &str, disks: Disks) -> Vec<Arc<Template>> {
+    let used = |n: &usize| disks == Disks::Simulated || SCENARIOS[*n].is_of_disks();
+    let numbers: Vec<usize> = (0..SCENARIOS.len()).filter(used).collect();
+    none(&lab.each(&numbers, |n| lab.template(test, *n, disks).map(drop)));
+    numbers.iter().map(|n| lab.template(test, *n, disks).expect("made")).collect()
 }
 
 /// `kill` lines for the points of a trace from `from` on.
-fn kills(trace: &[String], from: usize) -> Vec<String> {
+pub fn kills(trace: &[String], from: usize) -> Vec<String> {
     let number = |at: usize| trace[..=at].iter().filter(|p| **p == trace[at]).count();
     (from..trace.len()).map(|at| format!("kill {} {}\n", trace[at], number(at))).collect()
 }
@@ -72,17 +83,17 @@ fn killed_at_every_step_boundary_nothing_is_lost_or_left() {
 }
 
 /// A scenario made to undo all it can.
-struct Undoing {
+pub struct Undoing {
     /// The fault that makes it.
-    fail: String,
+    pub fail: String,
     /// The points it passes.
-    trace: Vec<String>,
+    pub trace: Vec<String>,
     /// Where in them the undoing begins.
-    from: usize,
+    pub from: usize,
 }
 
 /// How a scenario is made to undo all it can; none if there is nothing to be undone in it.
-fn undoing(lab: &Lab, test: &str, template: &Template) -> Result<Option<Undoing>, String> {
+pub fn undoing(lab: &Lab, test: &str, template: &Template) -> Result<Option<Undoing>, String> {
     const LINES: [&str; 2] = ["journal.final.applied", "journal.end.applied"];
     let end = template.trace.iter().position(|p| LINES.contains(&p.as_str())).unwrap_or(0);
     let Some(at) = template.trace[..end].iter().rposition(|p| p.ends_with(".after")) else { return Ok(None) };
@@ -137,20 +148,20 @@ fn killed_at_every_step_boundary_of_undoing_nothing_is_lost_or_left() {
 
 /// A first kill, and the points that a recovery from there passes.
 #[derive(Clone)]
-struct Start {
-    phase: String,
-    act: String,
-    then: Vec<String>,
+pub struct Start {
+    pub phase: String,
+    pub act: String,
+    pub then: Vec<String>,
 }
 
 /// A recovery does what was not done yet, and before its line also what was.
-fn start(phase: &str, trace: &[String], fail: &str) -> Start {
+pub fn start(phase: &str, trace: &[String], fail: &str) -> Start {
     let at = trace.iter().position(|p| p == phase).map_or(trace.len(), |at| at + 1);
     Start { phase: phase.to_owned(), act: format!("kill {phase} 1\n{fail}"), then: trace[at..].to_vec() }
 }
 
 /// An import recovers without its input: what it passes then is found out by trying.
-fn import(lab: &Lab, test: &str, template: &Template) -> Result<Vec<Start>, String> {
+pub fn import(lab: &Lab, test: &str, template: &Template) -> Result<Vec<Start>, String> {
     let tried = |phase: &str| {
         let case = Case { act: format!("kill {phase} 1\n"), recover: vec![String::new()], ..Case::default() };
         let trace = play(lab, test, template, &case)?;
@@ -204,7 +215,7 @@ fn killed_again_while_recovering_at_every_kind_of_step_nothing_is_lost_or_left()
 }
 
 /// Numbers drawn one after another from a seed (splitmix64).
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -215,7 +226,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % n as u64).expect("below a usize")
     }
 
@@ -225,7 +236,7 @@ impl Dice {
 }
 
 /// A random case: perhaps a failing step, a kill somewhere, perhaps more kills while recovering, perhaps the host with it.
-fn drawn(dice: &mut Dice, template: &Template, points: &[String]) -> Case {
+pub fn drawn(dice: &mut Dice, template: &Template, points: &[String]) -> Case {
     let line = |dice: &mut Dice, verb: &str, own: bool| {
         let from = if own && !template.trace.is_empty() { &template.trace } else { points };
         format!("{verb} {} {}\n", from[dice.below(from.len())], 1 + dice.below(2) / dice.below(2).max(1))
@@ -250,7 +261,6 @@ fn failing_killed_and_killed_again_at_random_nothing_is_lost_or_left() {
     const TEST: &str = "walks::failing_killed_and_killed_again_at_random_nothing_is_lost_or_left";
     child::serve();
     let (lab, since) = (Lab::get(), Instant::now());
-    let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
     let seed = number("BMI_SEED").unwrap_or_else(|| std::process::id().into());
     let budget = Duration::from_secs(number("BMI_KILL_SECONDS").unwrap_or(120));
     let mut templates = all(&lab, TEST);

@@ -1,9 +1,7 @@
 //! The whole way with a pool of a real Ceph: a datastore, an image, a node that boots from a clone, dies with its tgtd and comes
 //! back, is tagged, written to and rolled back; and nothing is left in the pool.
 
-#[path = "../support/ceph.rs"]
-mod ceph;
-
+use crate::ceph;
 use crate::house::{inside, pid_of, sh, tries};
 use crate::rig::Rig;
 use crate::whole::{ground, login};

@@ -50,6 +50,11 @@ impl Ceph {
         Ceph::start_at(at, &["--here"])
     }
 
+    /// One of a test's own whose objects are in memory: faster, where clients are proved and not what a cluster keeps.
+    pub fn in_memory() -> Ceph {
+        Ceph::start_at(Path::new("/tmp"), &["--memory"])
+    }
+
     fn start_at(at: &Path, more: &[&str]) -> Ceph {
         let folder = tempfile::Builder::new().prefix("bmid-ceph.").tempdir_in(at).unwrap().keep();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/ceph");

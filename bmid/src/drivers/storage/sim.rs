@@ -280,7 +280,8 @@ fn bad_kind(bad: &probe::Bad) -> Kind {
 }
 
 /// The name of a step in points.
-fn point(step: &StorageStep) -> &'static str {
+#[must_use]
+pub fn point(step: &StorageStep) -> &'static str {
     match step {
         StorageStep::MakeStore(_) => "storage.make_store",
         StorageStep::OpenStore(_) => "storage.open_store",

@@ -1,6 +1,6 @@
 //! Disks in a pool: clones, snapshots, and what becomes of those that go.
 //!
-//! A clone is whole when it carries its mark; one without it was cut off and is made anew. A snapshot is an RBD snapshot of
+//! A clone is whole when it carries its mark; one without it, or with its parent's, was cut off and is made anew. A snapshot is an RBD snapshot of
 //! its volume; the register says of which. A removed volume goes to the trash at once and is purged later; while snapshots
 //! of it live it is only renamed. So nothing that the user may delete is ever held by what was made from it.
 
@@ -85,17 +85,24 @@ impl Site<'_> {
         let Some(id) = self.pool.id_of(&name).map_err(fail)? else { return Ok(None) };
         match self.pool.mark(&id).map_err(fail)? {
             Some(mark) if mark.datastore == self.datastore && mark.backing() == *what => Ok(Some((id, mark))),
-            Some(mark) => {
+            Some(mark) if !self.inherited(&id, &mark, tried)? => {
                 let why = format!("image {name} carries the mark of {} of datastore {}", mark.id, mark.datastore);
                 Err(DriverError::new(Kind::Conflict, tried, why).fix("it is not touched; look at who renamed it"))
             }
-            None => {
+            _ => {
                 if clear {
                     self.discard(&name).map_err(fail)?;
                 }
                 Ok(None)
             }
         }
+    }
+
+    /// Whether a mark is that of its image's parent: librbd copies it into every clone before we write the clone's own.
+    fn inherited(&self, id: &str, mark: &Mark, tried: &str) -> Result<bool, DriverError> {
+        let fail = |e| failed(tried, e);
+        let Some(parent) = self.pool.parent_of(id).map_err(fail)? else { return Ok(false) };
+        Ok(self.pool.mark(&parent).map_err(fail)?.is_some_and(|p| p.datastore == mark.datastore && p.backing() == mark.backing()))
     }
 
     /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once.

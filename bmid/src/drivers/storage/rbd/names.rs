@@ -1,7 +1,8 @@
 //! What our things in a pool are called, and the mark each carries. Pure.
 //!
 //! A name begins with the datastore's prefix, so engines that share a pool never meet; the mark, in the image's metadata, says
-//! whose it is and is written when the image is whole: an image of ours without it is half-made.
+//! whose it is and is written when the image is whole: an image of ours without it, or with the one that librbd
+//! copied from its parent, is half-made.
 
 use bmi::model::Id;
 use bmi::step::{Backing, BackingKind, Imported};

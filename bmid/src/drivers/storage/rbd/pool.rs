@@ -252,6 +252,18 @@ impl Pool {
         self.io.exec(&format!("rbd_header.{id}"), "metadata_set", &input).map(drop)
     }
 
+    /// The id of the image that one was cloned from, while it still hangs on it.
+    pub(super) fn parent_of(&self, id: &str) -> Result<Option<String>, Errno> {
+        let answer = self.io.exec(&format!("rbd_header.{id}"), "parent_get", &[])?;
+        // Versions and length, the pool's number, its namespace, then the image's id, which is empty without a parent.
+        let image = answer.get(14..).and_then(|rest| {
+            let namespace = decode(rest)?;
+            decode(rest.get(4 + namespace.len()..)?)
+        });
+        let image = image.and_then(|b| std::str::from_utf8(b).ok()).ok_or(Errno::EBADMSG)?;
+        Ok(Some(image.to_owned()).filter(|i| !i.is_empty()))
+    }
+
     /// How many snapshots an image has, those included that only wait for their children.
     pub(super) fn count_snaps(&self, id: &str) -> Result<u32, Errno> {
         let answer = self.io.exec(&format!("rbd_header.{id}"), "get_snapcontext", &[])?;

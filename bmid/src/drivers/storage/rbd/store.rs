@@ -95,7 +95,7 @@ pub(super) fn observe(site: &Site<'_>) -> Result<Vec<Seen>, DriverError> {
     let mut seen = vec![Seen::Store(site.datastore)];
     for (id, name) in pool.io.list().map_err(fail)? {
         if let Some(Named::Whole(what)) = names::read(prefix, &name)
-            && pool.mark(&id).map_err(fail)?.is_some_and(|m| m.datastore == site.datastore)
+            && pool.mark(&id).map_err(fail)?.is_some_and(|m| m.datastore == site.datastore && m.backing() == what)
         {
             seen.push(Seen::Backing(what));
         }

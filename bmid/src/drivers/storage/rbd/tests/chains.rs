@@ -128,6 +128,20 @@ fn a_half_made_clone_is_no_disk_and_is_made_anew() {
         assert_eq!(rig.seen(), before, "without a mark it is not seen");
         assert!(rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap().changed);
         assert!(bytes_of(&rig, volume) == disk());
+        // Cut off behind librbd's work: it has copied the parent's mark into the clone.
+        let (image, cut) = (Backing::image(id(1)).rbd_name(&place.prefix()), Backing::volume(id(6), 0));
+        let seen = rig.seen();
+        let copied = || {
+            pool.io.make_clone(&image, names::BASE, &cut.rbd_name(&place.prefix())).unwrap();
+            let there = pool.id_of(&cut.rbd_name(&place.prefix())).unwrap().unwrap();
+            assert!(pool.mark(&there).unwrap().is_some(), "this librbd copies no metadata");
+            assert_eq!(rig.seen(), seen, "a parent's mark makes it no disk");
+        };
+        copied();
+        assert!(rig.apply(rig.remove(cut)).unwrap().changed);
+        copied();
+        assert!(rig.apply(rig.clone(Backing::image(id(1)), cut)).unwrap().changed);
+        assert!(bytes_of(&rig, cut) == disk());
         // And taken back: a name without a mark goes, too.
         pool.io.create(&Backing::volume(id(5), 0).rbd_name(&place.prefix()), 1 << 20).unwrap();
         assert!(rig.apply(rig.remove(Backing::volume(id(5), 0))).unwrap().changed);

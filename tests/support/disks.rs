@@ -1,0 +1,418 @@
+//! Disks in a real pool for an engine whose other outside is simulated. A folder with a file `pool` beside its world has its
+//! pools in a namespace of the tests' Ceph: all that the engine believes to be a pool lies there. The script of faults acts
+//! around the real driver as it does in the simulators. What is in the namespace is told by Ceph itself (`pool.py`).
+//!
+//! It must never be used without a namespace of the test's own.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, reason = "a test that cannot be set up has to fail")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bmi::model::{Place, RbdExport, RbdPlace};
+use bmi::step::{BackingKind, Fact, Look, OpenStore, Scope, Seen, StorageStep};
+use bmid::drivers::sim::World;
+use bmid::drivers::storage::file::Detached;
+use bmid::drivers::storage::rbd::RbdStore;
+use bmid::drivers::storage::sim::point;
+use bmid::drivers::{Done, Driver, DriverError, DriverSet, StepCx, Unseal};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ceph::Ceph;
+
+/// The line that makes the datastore.
+pub const LINE: &str = "datastore create pool --kind rbd --pool tests --conf /etc/ceph/tests.conf --id tests";
+
+/// The cluster of this program. Its objects are in memory: what is killed here are clients, and there are many of them.
+pub fn ceph() -> &'static Ceph {
+    static CEPH: OnceLock<Ceph> = OnceLock::new();
+    CEPH.get_or_init(Ceph::in_memory)
+}
+
+/// A namespace of a test's own, and one beside it: a datastore has a pool of its own, and some tests make a second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pool {
+    conf: PathBuf,
+    namespace: String,
+}
+
+impl Pool {
+    /// A fresh one.
+    pub fn fresh() -> Pool {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let namespace = format!("n{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        ask(&format!("make {namespace}"));
+        Pool { conf: ceph().conf(), namespace }
+    }
+
+    /// The one of a folder, if it has one.
+    pub fn of(dir: &Path) -> Option<Pool> {
+        let text = fs::read(dir.join("pool")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    /// Gives it to a folder.
+    pub fn put(&self, dir: &Path) {
+        fs::write(dir.join("pool"), serde_json::to_vec(self).unwrap()).unwrap();
+    }
+
+    /// Has steps done in it that were done in another: the same disks under the same ids.
+    pub fn replay(&self, dir: &Path) {
+        let driver = Pools::new(dir, self.clone());
+        steps(dir).iter().for_each(|step| driver.redo(step));
+    }
+
+    /// Adds a disk that no record wants: another generation of a volume that is there.
+    pub fn spoil(&self, dir: &Path) {
+        let volume = |s: &StorageStep| match s {
+            StorageStep::Clone(s) if s.to.kind == BackingKind::Volume => Some(s.clone()),
+            _ => None,
+        };
+        let mut clone = steps(dir).iter().find_map(volume).expect("a volume");
+        clone.to.generation = 7;
+        let driver = Pools::new(dir, self.clone());
+        driver.redo(&StorageStep::Clone(clone.clone()));
+        driver.note(&StorageStep::Clone(clone), None);
+    }
+
+    /// What is in it.
+    pub fn look(&self) -> Inside {
+        serde_json::from_value(ask(&format!("look {}", self.namespace))).unwrap()
+    }
+
+    fn place(&self, of: &RbdPlace) -> RbdPlace {
+        let beside = if of.pool == "fast" { "-fast" } else { "" };
+        RbdPlace {
+            pool: "rbd".to_owned(),
+            namespace: Some(format!("{}{beside}", self.namespace)),
+            conf: self.conf.to_str().unwrap().to_owned(),
+            user: "admin".to_owned(),
+            keyring: None,
+            ..of.clone()
+        }
+    }
+
+    /// Has the background of its datastores do what is left to do, and says what is still wrong then. Called where the
+    /// cluster can be reached, when no engine uses it any more.
+    pub fn settled(&self) -> Vec<String> {
+        let scratch = tempfile::tempdir().unwrap();
+        let driver = RbdStore::new(scratch.path().join("scratch"), Box::new(Detached));
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let inside = self.look();
+            let wrong = inside.wrong();
+            if wrong.is_empty() || Instant::now() > end {
+                return wrong;
+            }
+            for (datastore, namespace) in &inside.stores {
+                let datastore = datastore.parse().unwrap();
+                let any = RbdPlace {
+                    pool: namespace.rsplit('-').next().unwrap_or_default().to_owned(),
+                    namespace: None,
+                    conf: String::new(),
+                    user: String::new(),
+                    keyring: None,
+                    datastore,
+                    export: RbdExport::Auto,
+                };
+                let open = OpenStore { datastore, place: Place::Rbd(self.place(&any)) };
+                driver.apply(&StorageStep::OpenStore(open), &StepCx::PLAIN).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The steps that were done for the engine of a folder.
+fn steps(dir: &Path) -> Vec<StorageStep> {
+    let text = fs::read_to_string(dir.join("steps")).unwrap_or_default();
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+/// What Ceph says is in a namespace.
+#[derive(Debug, Deserialize)]
+pub struct Inside {
+    images: BTreeMap<String, Value>,
+    trash: Vec<Value>,
+    register: BTreeMap<String, Value>,
+    strays: Vec<String>,
+    /// Which datastores there are, and where.
+    stores: BTreeMap<String, String>,
+}
+
+impl Inside {
+    /// As objects of a simulated world: `disk/<datastore>/volumes/<id>.<generation>` and so on. How deep a disk stands and
+    /// what waits in the trash is the background's business and not here.
+    pub fn objects(&self) -> BTreeMap<String, Value> {
+        let mut out = BTreeMap::new();
+        let stores: BTreeMap<String, &String> =
+            self.stores.keys().map(|d| (format!("bmi.{}", d.replace('-', "")), d)).collect();
+        for (name, image) in &self.images {
+            let read = || {
+                let at = name.match_indices('.').nth(1)?.0;
+                let (letter, rest) = name[at + 1..].split_once('.')?;
+                Some((*stores.get(&name[..at])?, letter, rest))
+            };
+            let Some((store, letter, rest)) = read() else {
+                out.insert(format!("foreign/{name}"), Value::Null);
+                continue;
+            };
+            let name = match letter {
+                "n" => format!("staging/{store}/image {rest}"),
+                _ if image["mark"].is_null() => format!("half/{store}/{letter}/{rest}"),
+                "i" => format!("disk/{store}/images/{rest}"),
+                "v" => format!("disk/{store}/volumes/{rest}"),
+                _ => format!("disk/{store}/hidden/{rest}"),
+            };
+            let mut mark = image["mark"].clone();
+            mark.as_object_mut().map(|m| m.remove("depth"));
+            out.insert(name, serde_json::json!({"mark": mark, "size": image["size"], "snaps": image["snaps"]}));
+        }
+        for (key, entry) in &self.register {
+            let (kind, rest) = key.split_once('.').unwrap();
+            let (store, what) = rest.split_once('.').unwrap_or((rest, ""));
+            let (name, object) = match kind {
+                "store" => (format!("store/{store}"), entry.clone()),
+                "snap" => (
+                    format!("disk/{store}/snapshots/{what}"),
+                    serde_json::json!({"volume": entry["volume"], "done": entry["done"]}),
+                ),
+                "stage" => (format!("staging/{store}/{what}"), Value::Null),
+                // Work for the background.
+                "flat" => continue,
+                _ => (format!("foreign/{key}"), entry.clone()),
+            };
+            out.insert(name, object);
+        }
+        out
+    }
+
+    /// What may not be so when nothing runs and the background is done, whatever there is.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong: Vec<String> = self.strays.iter().map(|o| format!("object {o} belongs to no image")).collect();
+        let mut tags = Vec::new();
+        for (name, image) in &self.images {
+            let used = image["watchers"].as_u64() != Some(0) || image["lockers"].as_u64() != Some(0);
+            if image["broken"] == true || used || (image["mark"].is_null() && !name.contains(".n.")) {
+                wrong.push(format!("image {name} is half-made or in use: {image}"));
+            }
+            for snap in image["snaps"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                match snap.strip_prefix("bmi.") {
+                    Some(tag) => tags.push((tag.to_owned(), image["id"].clone())),
+                    None if snap == "base" && (name.contains(".i.") || name.contains(".n.")) => {}
+                    None => wrong.push(format!("image {name} has snapshot {snap}")),
+                }
+            }
+        }
+        for (key, entry) in &self.register {
+            match key.split('.').collect::<Vec<_>>().as_slice() {
+                ["snap", _, id, generation] => {
+                    let tag = (format!("{id}.{generation}"), entry["image"].clone());
+                    match tags.iter().position(|t| *t == tag) {
+                        Some(at) if entry["done"] == true => drop(tags.remove(at)),
+                        _ => wrong.push(format!("{key} is in the register and on no image: {entry}")),
+                    }
+                }
+                ["flat", ..] => wrong.push(format!("{key} is still to be done")),
+                _ => {}
+            }
+        }
+        wrong.extend(tags.iter().map(|(tag, _)| format!("snapshot {tag} is not in the register")));
+        let held = |t: &&Value| t["children"].as_array().is_some_and(|c| !c.is_empty());
+        wrong.extend(self.trash.iter().filter(|t| !held(t)).map(|t| format!("in the trash, and nothing needs it: {t}")));
+        wrong
+    }
+}
+
+/// Asks Ceph.
+fn ask(line: &str) -> Value {
+    struct Teller(Child, BufReader<std::process::ChildStdout>);
+    static TELLER: Mutex<Option<Teller>> = Mutex::new(None);
+    let mut teller = TELLER.lock().unwrap_or_else(PoisonError::into_inner);
+    let Teller(process, said) = teller.get_or_insert_with(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/pool.py");
+        let mut command = ceph().command();
+        command.arg(script).arg(ceph().conf()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("python3 with python3-rbd");
+        let said = BufReader::new(process.stdout.take().unwrap());
+        Teller(process, said)
+    });
+    let mut answer = String::new();
+    writeln!(process.stdin.as_mut().unwrap(), "{line}").unwrap();
+    said.read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{line}: {e} in {answer:?}"))
+}
+
+/// Simulators over a folder, with real pools if it has one.
+pub fn drivers(dir: &Path, unseal: Arc<dyn Unseal>) -> DriverSet {
+    let mut set = DriverSet::sim(&dir.join("world"), unseal).expect("simulators");
+    if let Some(pool) = Pool::of(dir) {
+        let mut pools = Pools::new(dir, pool);
+        pools.folders = std::mem::replace(&mut set.storage, Box::new(Nothing));
+        set.storage = Box::new(pools);
+    }
+    set
+}
+
+/// The storage driver: pools are real, folders are simulated.
+struct Pools {
+    dir: PathBuf,
+    world: World,
+    folders: Box<dyn Driver<Step = StorageStep>>,
+    real: RbdStore,
+    pool: Pool,
+}
+
+impl Pools {
+    fn new(dir: &Path, pool: Pool) -> Pools {
+        Pools {
+            dir: dir.to_owned(),
+            world: World::open(&dir.join("world")).unwrap(),
+            folders: Box::new(Nothing),
+            real: RbdStore::new(dir.join("scratch"), Box::new(Detached)),
+            pool,
+        }
+    }
+
+    /// A step in our namespace.
+    fn there(&self, step: &StorageStep) -> StorageStep {
+        let mut step = step.clone();
+        let place = match &mut step {
+            StorageStep::MakeStore(s) => &mut s.place,
+            StorageStep::UnmakeStore(s) => &mut s.place,
+            StorageStep::Import(s) => &mut s.place,
+            StorageStep::Clone(s) => &mut s.place,
+            StorageStep::Remove(s) => &mut s.place,
+            StorageStep::Export(s) => &mut s.place,
+            StorageStep::OpenStore(s) => &mut s.place,
+        };
+        if let Place::Rbd(of) = place {
+            *of = self.pool.place(of);
+        }
+        step
+    }
+
+    /// Does what was done elsewhere.
+    fn redo(&self, step: &StorageStep) {
+        let input = match &step {
+            StorageStep::Import(s) => Some(File::open(self.dir.join("inputs").join(s.image.to_string())).unwrap()),
+            _ => None,
+        };
+        let cx = StepCx { input: input.as_ref(), ..StepCx::PLAIN };
+        self.real.apply(&self.there(step), &cx).unwrap();
+    }
+
+    /// Notes what was done, for [`Pool::replay`].
+    fn note(&self, step: &StorageStep, input: Option<&File>) {
+        if let (StorageStep::Import(s), Some(input)) = (step, input)
+            && let Ok(len) = input.metadata().map(|m| m.len())
+        {
+            let mut bytes = vec![0; usize::try_from(len).unwrap()];
+            input.read_exact_at(&mut bytes, 0).unwrap();
+            fs::create_dir_all(self.dir.join("inputs")).unwrap();
+            fs::write(self.dir.join("inputs").join(s.image.to_string()), bytes).unwrap();
+        }
+        let text = serde_json::to_string(step).unwrap();
+        let file = OpenOptions::new().create(true).append(true).open(self.dir.join("steps"));
+        file.and_then(|mut f| f.write_all(format!("{text}\n").as_bytes())).unwrap();
+    }
+
+    /// The script's remark `# strike STEP PASS MICROSECONDS` ends the process so long after that pass has begun: somewhere
+    /// in the middle of the step, or just behind it.
+    fn strike(&self, name: &str) {
+        let script = fs::read_to_string(self.dir.join("world/faults")).unwrap_or_default();
+        let pass = self.world.hits(&format!("{name}.before"));
+        for line in script.lines() {
+            if let ["#", "strike", step, when, after] = line.split(' ').collect::<Vec<_>>().as_slice()
+                && *step == name
+                && when.parse() == Ok(pass)
+            {
+                let after = Duration::from_micros(after.parse().unwrap());
+                std::thread::spawn(move || {
+                    std::thread::sleep(after);
+                    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+                });
+            }
+        }
+    }
+
+    fn carry_out(&self, step: &StorageStep, cx: &StepCx<'_>) -> Result<Done, DriverError> {
+        let (staged, failed) = (AtomicBool::new(false), Mutex::new(None));
+        let progress = |done: u64, of: Option<u64>| {
+            if matches!(step, StorageStep::Import(_)) && !staged.swap(true, Ordering::Relaxed) {
+                *failed.lock().unwrap() = self.world.cut("storage.import.staged").err();
+            }
+            (cx.progress)(done, of);
+        };
+        let cancelled = || failed.lock().unwrap().is_some() || (cx.cancelled)();
+        let done = self.real.apply(&self.there(step), &StepCx { input: cx.input, progress: &progress, cancelled: &cancelled });
+        match failed.lock().unwrap().take() {
+            Some(e) if done.is_err() => Err(e),
+            _ => done,
+        }
+    }
+}
+
+impl Driver for Pools {
+    type Step = StorageStep;
+
+    fn apply(&self, step: &StorageStep, cx: &StepCx<'_>) -> Result<Done, DriverError> {
+        if matches!(step.place().1, Place::Folder { .. }) {
+            return self.folders.apply(step, cx);
+        }
+        self.world.cut(&format!("{}.before", point(step)))?;
+        self.strike(point(step));
+        let done = self.carry_out(step, cx)?;
+        self.note(step, cx.input);
+        self.world.cut(&format!("{}.after", point(step)))?;
+        Ok(done)
+    }
+
+    fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
+        match scope {
+            Scope::Datastore { datastore, place: Place::Rbd(of) } => self
+                .real
+                .observe(&Scope::Datastore { datastore: *datastore, place: Place::Rbd(self.pool.place(of)) }),
+            _ => self.folders.observe(scope),
+        }
+    }
+
+    fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
+        match look {
+            Look::Datastore(id, key) if key.rbd.is_some() => {
+                let mut key = key.clone();
+                key.rbd = key.rbd.map(|of| self.pool.place(&of));
+                self.real.look(&Look::Datastore(*id, key))
+            }
+            _ => self.folders.look(look),
+        }
+    }
+}
+
+/// Stands where no driver is asked.
+struct Nothing;
+
+impl Driver for Nothing {
+    type Step = StorageStep;
+
+    fn apply(&self, _: &StorageStep, _: &StepCx<'_>) -> Result<Done, DriverError> {
+        unreachable!("nobody asks it")
+    }
+
+    fn observe(&self, _: &Scope) -> Result<Vec<Seen>, DriverError> {
+        unreachable!("nobody asks it")
+    }
+
+    fn look(&self, _: &Look) -> Option<Result<Fact, DriverError>> {
+        unreachable!("nobody asks it")
+    }
+}

@@ -1,0 +1,111 @@
+#!/usr/bin/python3
+"""What is so in a namespace of pool `rbd`, as Ceph's own bindings say it; nothing of bmid's takes part. It reads, and makes the
+namespaces that tests ask for. It must never change anything in them.
+
+  pool.py CONF     answers lines of standard input, a line of JSON each:
+    make NAMESPACE   the namespace is there, and one beside it for a second datastore
+    look NAMESPACE   images, trash, register, and objects that belong to no image, of both
+"""
+import json
+import re
+import sys
+
+import rados
+import rbd
+
+REGISTER = "bmid.register"
+
+
+def register(io):
+    with rados.ReadOpCtx() as op:
+        entries, _ = io.get_omap_vals(op, "", "", 100_000)
+        io.operate_read_op(op, REGISTER)
+        return {key: json.loads(value) for key, value in entries}
+
+
+def about(io, **which):
+    """An image; one that cannot be opened is `broken`. Opened to be read, it gets no watch of ours."""
+    try:
+        with rbd.Image(io, read_only=True, **which) as image:
+            snaps = list(image.list_snaps())
+            try:
+                mark = json.loads(image.metadata_get("bmid"))
+            except KeyError:
+                mark = None
+            try:
+                parent = image.parent_id()
+            except rbd.ImageNotFound:
+                parent = None
+            return {
+                "id": image.id(),
+                "size": image.size(),
+                "mark": mark,
+                "parent": parent,
+                "snaps": sorted(s["name"] for s in snaps if s["namespace"] == rbd.RBD_SNAP_NAMESPACE_TYPE_USER),
+                "kept_snaps": sum(s["namespace"] != rbd.RBD_SNAP_NAMESPACE_TYPE_USER for s in snaps),
+                "children": sorted(c["id"] for c in image.list_children2()),
+                "watchers": len(list(image.watchers_list())),
+                "lockers": len((image.list_lockers() or {"lockers": []})["lockers"]),
+            }
+    except rbd.ImageNotFound:
+        return {"broken": True}
+
+
+def strays(io, ids):
+    """Objects of images that are neither listed nor in the trash."""
+    found = []
+    for o in io.list_objects():
+        of = re.match(r"rbd_(?:data|header|object_map)\.([0-9a-f]+)", o.key)
+        if of and of.group(1) not in ids:
+            found.append(o.key)
+    return sorted(found)
+
+
+def look(io):
+    tool = rbd.RBD()
+    for _ in range(50):
+        listed = sorted((i["name"], i["id"]) for i in tool.list2(io))
+        trash = list(tool.trash_list(io))
+        images = {name: {"id": id, **about(io, image_id=id)} for name, id in listed}
+        trashed = [{**about(io, image_id=t["id"]), "name": t["name"], "id": t["id"]} for t in trash]
+        try:
+            entries = register(io)
+        except rados.ObjectNotFound:
+            entries = {}
+        ids = {i["id"] for i in [*images.values(), *trashed]}
+        lost = strays(io, ids)
+        # What runs in the background may have moved something between two questions.
+        if sorted((i["name"], i["id"]) for i in tool.list2(io)) == listed and [t["id"] for t in tool.trash_list(io)] == [t["id"] for t in trash]:
+            break
+    return images, trashed, entries, lost
+
+
+def both(namespace):
+    return [namespace, namespace + "-fast"]
+
+
+def main():
+    cluster = rados.Rados(conffile=sys.argv[1])
+    cluster.connect()
+    io = cluster.open_ioctx("rbd")
+    for line in sys.stdin:
+        verb, namespace = line.split()
+        if verb == "make":
+            io.set_namespace("")
+            for name in both(namespace):
+                rbd.RBD().namespace_create(io, name)
+            answer = {}
+        else:
+            answer = {"images": {}, "trash": [], "register": {}, "strays": [], "stores": {}}
+            for name in both(namespace):
+                io.set_namespace(name)
+                images, trash, entries, lost = look(io)
+                answer["images"].update(images)
+                answer["trash"] += trash
+                answer["register"].update(entries)
+                answer["strays"] += lost
+                answer["stores"].update({key[6:]: name for key in entries if key.startswith("store.")})
+        print(json.dumps(answer), flush=True)
+
+
+main()
