@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use bmi::model::{Change, Id, Kind, Table};
 use bmi::protocol::Envelope;
-use bmid::drivers::DriverSet;
 use bmid::store::Store;
 
+use crate::disks::{self, Disks};
 use crate::rig::{Plain, Rig};
 
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
 
 /// A fresh engine, and the store beneath it.
-async fn with_store(on_failed: impl Fn() + Send + Sync + 'static) -> (Rig, Store, tempfile::TempDir) {
+async fn with_store(on: Disks, on_failed: impl Fn() + Send + Sync + 'static) -> (Rig, Store, tempfile::TempDir) {
     let temp = tempfile::tempdir().unwrap();
+    on.give(temp.path());
     let store = Rig::open_until_it_fails(temp.path(), Box::new(move |_| on_failed()));
-    let drivers = DriverSet::sim(&temp.path().join("world"), Arc::new(Plain)).unwrap();
+    let drivers = disks::drivers(temp.path(), Arc::new(Plain));
     let rig = Rig::over(temp.path(), store.clone(), drivers, Some(temp.path().join("datastore")), true);
     rig.ground().await;
     (rig, store, temp)
@@ -42,7 +43,7 @@ fn events(rig: &[serde_json::Value], method: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operation_whose_answer_cannot_be_built_ends_without_one_and_says_so() {
-    let (rig, store, _temp) = with_store(|| panic!("the store failed")).await;
+    let (rig, store, _temp) = with_store(Disks::Simulated, || panic!("the store failed")).await;
     rig.faults("hang boot.entry.before 1 1\n");
     let network: Id = rig.run("network show net1").await.one()["id"].as_str().unwrap().parse().unwrap();
     let op: Id = "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b".parse().unwrap();
@@ -79,9 +80,9 @@ async fn a_step_that_another_one_carried_on_with_is_late_under_its_own_name() {
     rig.engine.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected() {
-    let rig = Rig::new().await;
+on_both!(nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected);
+async fn nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let before: Vec<String> = rig.world().into_iter().filter(|o| o.starts_with("disk/")).collect();
     rig.engine.set_late_after(Duration::from_millis(100));
@@ -113,12 +114,12 @@ async fn nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected(
     assert!(rig.run("state check").await.items.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_journal_write_that_fails_ends_the_store_and_what_was_open_goes_on_with_the_next() {
+on_both!(a_journal_write_that_fails_ends_the_store_and_what_was_open_goes_on_with_the_next);
+async fn a_journal_write_that_fails_ends_the_store_and_what_was_open_goes_on_with_the_next(on: Disks) {
     for point in ["begin.applied", "begin.durable", "final.applied", "end.applied", "end.durable"] {
         let failed = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&failed);
-        let (rig, store, temp) = with_store(move || {
+        let (rig, store, temp) = with_store(on, move || {
             count.fetch_add(1, Ordering::SeqCst);
         })
         .await;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bmi::model::Kind;
 use bmi::protocol::Envelope;
-use bmid::drivers::DriverSet;
 
+use crate::disks::{self, Disks};
 use crate::rig::{Plain, Rig};
 
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failing_step_undoes_the_ones_before_it() {
+on_both!(a_failing_step_undoes_the_ones_before_it);
+async fn a_failing_step_undoes_the_ones_before_it(on: Disks) {
     for point in [
         "storage.clone.before",
         "storage.clone.after",
@@ -20,7 +20,7 @@ async fn a_failing_step_undoes_the_ones_before_it() {
         "boot.entry.before",
         "boot.entry.after",
     ] {
-        let rig = Rig::new().await;
+        let rig = Rig::on(on).await;
         rig.ground().await;
         let before = rig.world();
         rig.faults(&format!("fail {point} 1\n"));
@@ -33,9 +33,9 @@ async fn a_failing_step_undoes_the_ones_before_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failing_removal_is_tried_until_it_succeeds() {
-    let rig = Rig::new().await;
+on_both!(a_failing_removal_is_tried_until_it_succeeds);
+async fn a_failing_removal_is_tried_until_it_succeeds(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let before = rig.world();
     rig.run(WEB1).await;
@@ -44,9 +44,9 @@ async fn a_failing_removal_is_tried_until_it_succeeds() {
     assert_eq!(rig.world(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up() {
-    let rig = Rig::new().await;
+on_both!(an_operation_that_cannot_go_on_is_parked_retried_and_given_up);
+async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     rig.run(WEB1).await;
     rig.faults("fail storage.remove.before *\n");
@@ -86,9 +86,9 @@ async fn time_spent_looking_counts_against_the_time_limit_and_nothing_is_begun()
     rig.faults("");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants() {
-    let rig = Rig::new().await;
+on_both!(reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants);
+async fn reconcile_puts_back_what_went_missing_and_takes_what_nobody_wants(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     rig.run(WEB1).await;
     let whole = rig.world();
@@ -128,9 +128,9 @@ async fn a_network_whose_tgtd_does_not_start_is_undone() {
     assert!(rig.run("op ls").await.items.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tgtd_that_dies_under_an_operation_is_started_under_it() {
-    let rig = Rig::new().await;
+on_both!(a_tgtd_that_dies_under_an_operation_is_started_under_it);
+async fn a_tgtd_that_dies_under_an_operation_is_started_under_it(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     rig.run(WEB1).await;
     rig.run("tag create web1 base").await;
@@ -160,9 +160,9 @@ async fn a_tgtd_that_dies_under_an_operation_is_started_under_it() {
     rig.run("tag rollback web1 base").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operation_that_was_open_in_a_dump_goes_on_where_it_is_restored() {
-    let rig = Rig::new().await;
+on_both!(an_operation_that_was_open_in_a_dump_goes_on_where_it_is_restored);
+async fn an_operation_that_was_open_in_a_dump_goes_on_where_it_is_restored(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let before = rig.world();
     rig.run(WEB1).await;
@@ -173,7 +173,7 @@ async fn an_operation_that_was_open_in_a_dump_goes_on_where_it_is_restored() {
     rig.faults("");
     let (dir, keep) = rig.stop().await;
     std::fs::remove_dir_all(dir.join("state")).unwrap();
-    let drivers = DriverSet::sim(&dir.join("world"), Arc::new(Plain)).unwrap();
+    let drivers = disks::drivers(&dir, Arc::new(Plain));
     let rig = Rig::over(&dir, Rig::open(&dir), drivers, None, true);
     let restore = format!("state restore {}", dump.display());
     assert!(rig.check(&restore).await.end.changed);
@@ -196,9 +196,9 @@ async fn an_operation_that_was_open_in_a_dump_goes_on_where_it_is_restored() {
     drop(keep);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operation_goes_on_after_a_restart() {
-    let rig = Rig::new().await;
+on_both!(an_operation_goes_on_after_a_restart);
+async fn an_operation_goes_on_after_a_restart(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let before = rig.world();
     rig.run(WEB1).await;
@@ -219,9 +219,9 @@ async fn an_operation_goes_on_after_a_restart() {
     drop(keep);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_store_takes_nothing_down_by_itself() {
-    let rig = Rig::new().await;
+on_both!(a_lost_store_takes_nothing_down_by_itself);
+async fn a_lost_store_takes_nothing_down_by_itself(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     rig.run(WEB1).await;
     let whole = rig.world();
@@ -261,9 +261,9 @@ async fn while_a_tgtd_hangs_everything_is_answered_from_the_records_and_its_sile
     assert!(!rig.run("event ls").await.items.iter().any(|e| e["method"] == "worker.died"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_session_is_in_no_answer() {
-    let rig = Rig::new().await;
+on_both!(a_dropped_session_is_in_no_answer);
+async fn a_dropped_session_is_in_no_answer(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
     rig.run("tag create web1 t1").await;
@@ -276,15 +276,18 @@ async fn a_dropped_session_is_in_no_answer() {
     assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_datastore_is_named_and_so_is_what_was_refused() {
-    let rig = Rig::new().await;
+on_both!(a_full_datastore_is_named_and_so_is_what_was_refused);
+async fn a_full_datastore_is_named_and_so_is_what_was_refused(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     rig.faults("fail storage.clone.before * full\n");
     let fault = rig.refuse("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await;
     assert_eq!(fault.kind, Kind::Full);
     let told = fault.to_string();
-    assert!(fault.why.contains("datastore default is full") && fault.fix.contains("datastore show default"), "{told}");
+    assert!(
+        fault.why.contains(&format!("datastore {} is full", on.datastore())) && fault.fix.contains("datastore show"),
+        "{told}"
+    );
     let fault = rig.refuse("network create net2 --interface eth9 --address 10.9.0.9/24").await;
     assert!(fault.tried.contains("net2"), "what was tried on what: {fault}");
 }

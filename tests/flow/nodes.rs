@@ -3,13 +3,14 @@
 use bmi::model::Kind;
 use bmi::protocol::Envelope;
 
+use crate::disks::Disks;
 use crate::rig::Rig;
 
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_is_provisioned_shown_and_taken_away_without_a_trace() {
-    let rig = Rig::new().await;
+on_both!(a_node_is_provisioned_shown_and_taken_away_without_a_trace);
+async fn a_node_is_provisioned_shown_and_taken_away_without_a_trace(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let before = rig.world();
     let made = rig.run(WEB1).await;
@@ -49,9 +50,9 @@ async fn a_node_is_provisioned_shown_and_taken_away_without_a_trace() {
     assert_eq!(rig.run("state check").await.items, Vec::<serde_json::Value>::new());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kept_volume_is_another_nodes_disk() {
-    let rig = Rig::new().await;
+on_both!(a_kept_volume_is_another_nodes_disk);
+async fn a_kept_volume_is_another_nodes_disk(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let node = rig.run(WEB1).await;
     let volume = node.one()["volume"].as_str().unwrap().to_owned();
@@ -71,9 +72,9 @@ async fn a_kept_volume_is_another_nodes_disk() {
     assert!(rig.run("volume ls").await.items.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tags_hold_a_node_and_roll_it_back() {
-    let rig = Rig::new().await;
+on_both!(tags_hold_a_node_and_roll_it_back);
+async fn tags_hold_a_node_and_roll_it_back(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let node = rig.run(WEB1).await;
     rig.run("tag create web1 installed").await;
@@ -95,9 +96,9 @@ async fn tags_hold_a_node_and_roll_it_back() {
     rig.run("node deprovision web1").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_running_node_is_left_alone_unless_forced() {
-    let rig = Rig::new().await;
+on_both!(a_running_node_is_left_alone_unless_forced);
+async fn a_running_node_is_left_alone_unless_forced(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let node = rig.run(WEB1).await;
     rig.run("tag create web1 t").await;
@@ -134,9 +135,9 @@ async fn a_node_moves_to_other_hardware_and_another_network() {
     assert_eq!(rig.refuse("network rm net2").await.kind, Kind::Conflict);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rebase_keeps_the_old_disk_as_a_volume() {
-    let rig = Rig::new().await;
+on_both!(a_rebase_keeps_the_old_disk_as_a_volume);
+async fn a_rebase_keeps_the_old_disk_as_a_volume(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let disk = rig.disk("other.raw", &vec![1; 2 << 20]);
     rig.run(&format!("image import {disk} --name other --format raw")).await;
@@ -183,9 +184,9 @@ async fn a_name_a_mac_and_an_address_belong_to_one_node() {
     assert_eq!(addresses.len(), 51);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_nodes_come_in_one_call_all_or_some() {
-    let rig = Rig::new().await;
+on_both!(many_nodes_come_in_one_call_all_or_some);
+async fn many_nodes_come_in_one_call_all_or_some(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let list = rig.dir.join("list");
     std::fs::write(&list, "# rack\nn1,52:54:00:00:00:01\nn2 52:54:00:00:00:02 eno1\nn3,52:54:00:00:00:03\n").unwrap();
@@ -206,9 +207,9 @@ async fn many_nodes_come_in_one_call_all_or_some() {
     assert_eq!(rig.world(), before, "what was done is undone");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_operation_id_gives_the_same_answer_and_no_other() {
-    let rig = Rig::new().await;
+on_both!(the_same_operation_id_gives_the_same_answer_and_no_other);
+async fn the_same_operation_id_gives_the_same_answer_and_no_other(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let op_id = Some("0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b".parse().unwrap());
     let ask = |line: &'static str| rig.ask(Rig::root(), Envelope { op_id, ..Envelope::default() }, line);
@@ -261,9 +262,9 @@ async fn a_repeat_is_unchanged_and_one_that_asks_for_something_else_is_not() {
     assert_eq!(rig.refuse(other).await.kind, Kind::Conflict);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kept_disks_have_names_that_no_other_volume_of_the_project_has() {
-    let rig = Rig::new().await;
+on_both!(kept_disks_have_names_that_no_other_volume_of_the_project_has);
+async fn kept_disks_have_names_that_no_other_volume_of_the_project_has(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     rig.run(WEB1).await;
     rig.run("node rebase web1 --image golden").await;

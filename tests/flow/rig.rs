@@ -14,7 +14,7 @@ use bmid::run::{Config, Engine, Out, Submission};
 use bmid::store::{Options, Store};
 use serde_json::Value;
 
-use crate::disks;
+use crate::disks::{self, Disks, Pool};
 
 /// Secrets as they are: the simulators' world is a test's own folder.
 pub struct Plain;
@@ -93,6 +93,8 @@ pub struct Rig {
     pub dir: PathBuf,
     /// The running engine.
     pub engine: Arc<Engine>,
+    /// Where its disks are.
+    pub disks: Disks,
     _temp: Option<tempfile::TempDir>,
 }
 
@@ -102,9 +104,15 @@ fn now() -> Time {
 
 #[allow(dead_code, reason = "each test program needs its own part of it")]
 impl Rig {
-    /// A fresh one.
+    /// A fresh one whose outside is all simulated.
     pub async fn new() -> Rig {
+        Rig::on(Disks::Simulated).await
+    }
+
+    /// A fresh one with such disks; all else of its outside is simulated.
+    pub async fn on(disks: Disks) -> Rig {
         let temp = tempfile::tempdir().expect("a folder");
+        disks.give(temp.path());
         let mut rig = Rig::at(temp.path()).await;
         rig._temp = Some(temp);
         rig
@@ -176,7 +184,7 @@ impl Rig {
             default_datastore: default,
         };
         let engine = if reconcile { Engine::start(config) } else { Engine::start_unreconciled(config) };
-        Rig { dir: dir.to_owned(), engine: engine.expect("the engine starts"), _temp: None }
+        Rig { dir: dir.to_owned(), engine: engine.expect("the engine starts"), disks: Disks::of(dir), _temp: None }
     }
 
     /// Root acting for project `default`.
@@ -186,7 +194,7 @@ impl Rig {
 
     /// Asks with everything given.
     pub async fn ask(&self, caller: Caller, envelope: Envelope, line: &str) -> Result<Answer, Fault> {
-        let (request, files) = parse(line);
+        let (request, files) = parse(&self.disks.line(line));
         let (out, mut pieces) = tokio::sync::mpsc::channel(16);
         self.engine.submit(Submission { caller, envelope, request, files, out });
         let mut items = Vec::new();
@@ -247,11 +255,14 @@ impl Rig {
     /// A network `net1` and an image `golden`.
     pub async fn ground(&self) {
         self.run("network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150").await;
+        for line in self.disks.ground() {
+            self.run(line).await;
+        }
         let disk = self.disk("golden.raw", &vec![0x5a; 1 << 20]);
         self.run(&format!("image import {disk} --name golden --format raw")).await;
     }
 
-    /// Every simulated outside object: `kind/name`.
+    /// Every outside object, simulated or in a real pool: `kind/name`.
     pub fn world(&self) -> Vec<String> {
         let root = self.dir.join("world/objects");
         let mut out = Vec::new();
@@ -260,6 +271,7 @@ impl Rig {
                 out.push(format!("{}/{}", kind.file_name().to_string_lossy(), object.file_name().to_string_lossy()));
             }
         }
+        out.extend(Pool::of(&self.dir).map(|pool| pool.look().objects()).unwrap_or_default().into_keys());
         out.sort();
         out
     }

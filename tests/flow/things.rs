@@ -3,6 +3,7 @@
 use bmi::model::{Caller, Kind, Owner};
 use bmi::protocol::Envelope;
 
+use crate::disks::Disks;
 use crate::rig::Rig;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,9 +52,9 @@ async fn networks_refuse_what_cannot_work() {
     assert_eq!(rig.world(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn images_are_renamed_copied_exported_and_removed() {
-    let rig = Rig::new().await;
+on_both!(images_are_renamed_copied_exported_and_removed);
+async fn images_are_renamed_copied_exported_and_removed(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let image = rig.run("image show golden").await;
     assert_eq!(image.one()["status"], "active");
@@ -136,9 +137,9 @@ async fn status_tells_what_there_is() {
     rig.run("doctor").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_import_that_goes_on_is_told_to_whoever_asks_for_it_again() {
-    let rig = Rig::new().await;
+on_both!(an_import_that_goes_on_is_told_to_whoever_asks_for_it_again);
+async fn an_import_that_goes_on_is_told_to_whoever_asks_for_it_again(on: Disks) {
+    let rig = Rig::on(on).await;
     rig.ground().await;
     let line = format!("image import {} --name other --format raw", rig.disk("other", b"bytes"));
     rig.faults("hang storage.import.before 1 3\n");

@@ -169,7 +169,11 @@ async fn judge(
     let import = template.scenario.special == Special::Import;
     let fails = [&case.act].into_iter().chain(&case.recover).any(|s| s.contains("fail"));
     // What is applied may be durable. After a host's end an operation may fail while nobody keeps a trace.
-    let may_fail = if import { fails || case.struck() } else { passed("journal.unwind.applied") || case.host || unseen(case, trace) };
+    let may_fail = if import {
+        fails || case.struck()
+    } else {
+        passed("journal.unwind.applied") || case.host || unseen(case, trace)
+    };
     let lost = import && !fails && !case.struck() && passed("journal.begin.durable") && !passed("storage.import.after");
     let interrupted = lost.then(|| passed("storage.import.staged"));
     if matches!(said, Some(Said::Done(_))) && template.scenario.special != Special::Parts {

@@ -13,7 +13,7 @@ use bmid::store::Store;
 use tokio::runtime::Runtime;
 
 use crate::child::{self, Job};
-use crate::disks::{self, Pool};
+use crate::disks::{self, Disks, Pool};
 use crate::rig::{Plain, Rig};
 use crate::scenario::{BULK, FAST, GROUND, SCENARIOS, Scenario, Special};
 use crate::shape::{self, Shape};
@@ -23,20 +23,14 @@ const WORKERS: usize = 2;
 /// The datastore `default`: simulators never touch it.
 pub const DEFAULT: &str = "/srv/bmid-kill/default";
 
-/// Where the disks of a case are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Disks {
-    /// In simulated folders.
-    Simulated,
-    /// In a real pool, which all folders of a case share no byte of with those of another.
-    Pool,
-}
+/// A template that somebody makes.
+type Cell = Arc<OnceLock<Arc<Template>>>;
 
 /// What the tests share.
 pub struct Lab {
     root: tempfile::TempDir,
     started: Instant,
-    made: Mutex<BTreeMap<(usize, Disks), Arc<OnceLock<Arc<Template>>>>>,
+    made: Mutex<BTreeMap<(usize, Disks), Cell>>,
     next: AtomicU64,
     free: (Mutex<usize>, Condvar),
     /// The places of real disks that were used.
@@ -83,7 +77,14 @@ impl Lab {
             fs::write(root.path().join(name), vec![byte; 1 << 16]).expect("a disk");
         }
         let free = (Mutex::new(WORKERS), Condvar::new());
-        Lab { root, started: Instant::now(), made: Mutex::default(), next: AtomicU64::new(0), free, pools: Mutex::default() }
+        Lab {
+            root,
+            started: Instant::now(),
+            made: Mutex::default(),
+            next: AtomicU64::new(0),
+            free,
+            pools: Mutex::default(),
+        }
     }
 
     /// When the first test began.
@@ -144,7 +145,7 @@ impl Lab {
         let dir = self.root.path().join(format!("template{}", self.next.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&dir).expect("a folder");
         let lab = self.root.path().to_str().expect("utf-8").to_owned();
-        let fill = |l: &str| disks.line(l).replace("$LAB", &lab).replace("$OP", &child::op_id(0).to_string());
+        let fill = |l: &str| line(disks, l).replace("$LAB", &lab).replace("$OP", &child::op_id(0).to_string());
         disks.give(&dir);
         let mut lines: Vec<String> = scenario.lines.iter().map(|l| fill(l)).collect();
         let runtime = Runtime::new().expect("a runtime");
@@ -208,37 +209,9 @@ impl Lab {
     }
 }
 
-impl Disks {
-    /// Does something where its disks can be reached.
-    pub fn reach<T: Send>(self, f: impl FnOnce() -> T + Send) -> T {
-        match self {
-            Disks::Simulated => f(),
-            Disks::Pool => disks::ceph().inside(f),
-        }
-    }
-
-    /// Gives a folder a place for its disks that no other has.
-    fn give(self, dir: &Path) {
-        if self == Disks::Pool {
-            Pool::fresh().put(dir);
-        }
-    }
-
-    fn ground(self) -> &'static [&'static str] {
-        match self {
-            Disks::Simulated => &[],
-            Disks::Pool => &[disks::LINE],
-        }
-    }
-
-    /// A line of a scenario, for disks that are there.
-    fn line(self, line: &str) -> String {
-        match self {
-            Disks::Pool if line.starts_with("image import ") => format!("{line} --datastore pool"),
-            Disks::Pool if line == FAST => disks::LINE.replace("create pool", "create fast").replace("--pool tests", "--pool fast"),
-            _ => line.to_owned(),
-        }
-    }
+/// A line of a scenario, for disks that are there.
+fn line(disks: Disks, line: &str) -> &str {
+    if disks == Disks::Pool && line == FAST { disks::FAST } else { line }
 }
 
 impl Template {

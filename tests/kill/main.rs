@@ -1,4 +1,4 @@
-//! The kill test: a child process with an engine over simulated drivers is killed at every step boundary of every operation
+//! The kill test: a child process with an engine over simulated drivers, or with its disks in a real pool, is killed at every step boundary of every operation
 //! that changes something, while it runs, while it undoes and while it recovers. Once recovered, and again once reconciled,
 //! rows, world and usage are one, no operation is open and nothing is left over.
 //!

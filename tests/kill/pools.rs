@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::case::{Case, play};
 use crate::child;
-use crate::lab::{Disks, Lab, Template};
+use crate::disks::Disks;
+use crate::lab::{Lab, Template};
 use crate::walks::{Dice, Start, Undoing, drawn, kills, none, number, ready, say, start, undoing};
 
 type Cases = Vec<(Arc<Template>, Case)>;
@@ -80,7 +81,8 @@ fn killed_at_every_kind_of_step_on_disks_in_a_pool_nothing_is_lost_or_left() {
     let templates = ready(&lab, TEST, Disks::Pool);
     say("made ready in pools", templates.len(), since);
     let mut wanted = Wanted { seen: BTreeSet::new(), cases: Vec::new() };
-    let plain = |t: &&Arc<Template>| t.scenario.faults.is_empty() && t.scenario.special == crate::scenario::Special::None;
+    let plain =
+        |t: &&Arc<Template>| t.scenario.faults.is_empty() && t.scenario.special == crate::scenario::Special::None;
     let undone: Vec<(Arc<Template>, Mutex<Option<Undoing>>)> =
         templates.iter().filter(plain).map(|t| (Arc::clone(t), Mutex::default())).collect();
     none(&lab.each(&undone, |(template, undone)| {

@@ -9,7 +9,8 @@ use bmi::ops::{Effect, OPS};
 
 use crate::case::{Case, play};
 use crate::child;
-use crate::lab::{Disks, Lab, Template};
+use crate::disks::Disks;
+use crate::lab::{Lab, Template};
 use crate::scenario::{LOOKS, SCENARIOS, Special};
 
 /// A number that whoever runs the tests may give.

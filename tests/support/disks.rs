@@ -5,16 +5,23 @@
 //! It must never be used without a namespace of the test's own.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, reason = "a test that cannot be set up has to fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot be set up has to fail"
+)]
 
-use std::collections::BTreeMap;
+#[path = "inside.rs"]
+mod inside;
+
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bmi::model::{Place, RbdExport, RbdPlace};
@@ -25,12 +32,90 @@ use bmid::drivers::storage::rbd::RbdStore;
 use bmid::drivers::storage::sim::point;
 use bmid::drivers::{Done, Driver, DriverError, DriverSet, StepCx, Unseal};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use self::inside::{Inside, ask};
 use crate::ceph::Ceph;
 
 /// The line that makes the datastore.
 pub const LINE: &str = "datastore create pool --kind rbd --pool tests --conf /etc/ceph/tests.conf --id tests";
+
+/// The same for a second one.
+pub const FAST: &str = "datastore create fast --kind rbd --pool fast --conf /etc/ceph/tests.conf --id tests";
+
+/// Where the disks of a test are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disks {
+    /// In simulated folders.
+    Simulated,
+    /// In a real pool, where no two tests share a byte.
+    Pool,
+}
+
+thread_local! {
+    /// The places that the test of this thread was given.
+    static GIVEN: RefCell<Vec<Pool>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Disks {
+    /// Does something where they can be reached.
+    pub fn reach<T: Send>(self, f: impl FnOnce() -> T + Send) -> T {
+        match self {
+            Disks::Simulated => f(),
+            Disks::Pool => ceph().inside(f),
+        }
+    }
+
+    /// Runs a test on them. Behind it nothing may be left in a pool that belongs to nobody.
+    pub fn play<F: Future<Output = ()>>(self, test: impl FnOnce(Disks) -> F + Send) {
+        self.reach(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            runtime.block_on(test(self));
+            drop(runtime);
+            for pool in GIVEN.take() {
+                let wrong = pool.settled();
+                assert!(wrong.is_empty(), "left in the pool: {wrong:#?}");
+            }
+        });
+    }
+
+    /// Gives a folder a place for its disks that no other has.
+    pub fn give(self, dir: &Path) {
+        if self == Disks::Pool {
+            let pool = Pool::fresh();
+            pool.put(dir);
+            GIVEN.with_borrow_mut(|all| all.push(pool));
+        }
+    }
+
+    /// What has to be said before an image is imported.
+    pub fn ground(self) -> &'static [&'static str] {
+        match self {
+            Disks::Simulated => &[],
+            Disks::Pool => &[LINE],
+        }
+    }
+
+    /// A line for these disks: images are imported to them.
+    pub fn line(self, line: &str) -> String {
+        match self {
+            Disks::Pool if line.starts_with("image import ") => format!("{line} --datastore {}", self.datastore()),
+            _ => line.to_owned(),
+        }
+    }
+
+    /// The datastore that has the images.
+    pub fn datastore(self) -> &'static str {
+        match self {
+            Disks::Simulated => "default",
+            Disks::Pool => "pool",
+        }
+    }
+
+    /// Those of a folder.
+    pub fn of(dir: &Path) -> Disks {
+        if dir.join("pool").exists() { Disks::Pool } else { Disks::Simulated }
+    }
+}
 
 /// The cluster of this program. Its objects are in memory: what is killed here are clients, and there are many of them.
 pub fn ceph() -> &'static Ceph {
@@ -138,120 +223,6 @@ fn steps(dir: &Path) -> Vec<StorageStep> {
     text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
-/// What Ceph says is in a namespace.
-#[derive(Debug, Deserialize)]
-pub struct Inside {
-    images: BTreeMap<String, Value>,
-    trash: Vec<Value>,
-    register: BTreeMap<String, Value>,
-    strays: Vec<String>,
-    /// Which datastores there are, and where.
-    stores: BTreeMap<String, String>,
-}
-
-impl Inside {
-    /// As objects of a simulated world: `disk/<datastore>/volumes/<id>.<generation>` and so on. How deep a disk stands and
-    /// what waits in the trash is the background's business and not here.
-    pub fn objects(&self) -> BTreeMap<String, Value> {
-        let mut out = BTreeMap::new();
-        let stores: BTreeMap<String, &String> =
-            self.stores.keys().map(|d| (format!("bmi.{}", d.replace('-', "")), d)).collect();
-        for (name, image) in &self.images {
-            let read = || {
-                let at = name.match_indices('.').nth(1)?.0;
-                let (letter, rest) = name[at + 1..].split_once('.')?;
-                Some((*stores.get(&name[..at])?, letter, rest))
-            };
-            let Some((store, letter, rest)) = read() else {
-                out.insert(format!("foreign/{name}"), Value::Null);
-                continue;
-            };
-            let name = match letter {
-                "n" => format!("staging/{store}/image {rest}"),
-                _ if image["mark"].is_null() => format!("half/{store}/{letter}/{rest}"),
-                "i" => format!("disk/{store}/images/{rest}"),
-                "v" => format!("disk/{store}/volumes/{rest}"),
-                _ => format!("disk/{store}/hidden/{rest}"),
-            };
-            let mut mark = image["mark"].clone();
-            mark.as_object_mut().map(|m| m.remove("depth"));
-            out.insert(name, serde_json::json!({"mark": mark, "size": image["size"], "snaps": image["snaps"]}));
-        }
-        for (key, entry) in &self.register {
-            let (kind, rest) = key.split_once('.').unwrap();
-            let (store, what) = rest.split_once('.').unwrap_or((rest, ""));
-            let (name, object) = match kind {
-                "store" => (format!("store/{store}"), entry.clone()),
-                "snap" => (
-                    format!("disk/{store}/snapshots/{what}"),
-                    serde_json::json!({"volume": entry["volume"], "done": entry["done"]}),
-                ),
-                "stage" => (format!("staging/{store}/{what}"), Value::Null),
-                // Work for the background.
-                "flat" => continue,
-                _ => (format!("foreign/{key}"), entry.clone()),
-            };
-            out.insert(name, object);
-        }
-        out
-    }
-
-    /// What may not be so when nothing runs and the background is done, whatever there is.
-    pub fn wrong(&self) -> Vec<String> {
-        let mut wrong: Vec<String> = self.strays.iter().map(|o| format!("object {o} belongs to no image")).collect();
-        let mut tags = Vec::new();
-        for (name, image) in &self.images {
-            let used = image["watchers"].as_u64() != Some(0) || image["lockers"].as_u64() != Some(0);
-            if image["broken"] == true || used || (image["mark"].is_null() && !name.contains(".n.")) {
-                wrong.push(format!("image {name} is half-made or in use: {image}"));
-            }
-            for snap in image["snaps"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                match snap.strip_prefix("bmi.") {
-                    Some(tag) => tags.push((tag.to_owned(), image["id"].clone())),
-                    None if snap == "base" && (name.contains(".i.") || name.contains(".n.")) => {}
-                    None => wrong.push(format!("image {name} has snapshot {snap}")),
-                }
-            }
-        }
-        for (key, entry) in &self.register {
-            match key.split('.').collect::<Vec<_>>().as_slice() {
-                ["snap", _, id, generation] => {
-                    let tag = (format!("{id}.{generation}"), entry["image"].clone());
-                    match tags.iter().position(|t| *t == tag) {
-                        Some(at) if entry["done"] == true => drop(tags.remove(at)),
-                        _ => wrong.push(format!("{key} is in the register and on no image: {entry}")),
-                    }
-                }
-                ["flat", ..] => wrong.push(format!("{key} is still to be done")),
-                _ => {}
-            }
-        }
-        wrong.extend(tags.iter().map(|(tag, _)| format!("snapshot {tag} is not in the register")));
-        let held = |t: &&Value| t["children"].as_array().is_some_and(|c| !c.is_empty());
-        wrong.extend(self.trash.iter().filter(|t| !held(t)).map(|t| format!("in the trash, and nothing needs it: {t}")));
-        wrong
-    }
-}
-
-/// Asks Ceph.
-fn ask(line: &str) -> Value {
-    struct Teller(Child, BufReader<std::process::ChildStdout>);
-    static TELLER: Mutex<Option<Teller>> = Mutex::new(None);
-    let mut teller = TELLER.lock().unwrap_or_else(PoisonError::into_inner);
-    let Teller(process, said) = teller.get_or_insert_with(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/pool.py");
-        let mut command = ceph().command();
-        command.arg(script).arg(ceph().conf()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("python3 with python3-rbd");
-        let said = BufReader::new(process.stdout.take().unwrap());
-        Teller(process, said)
-    });
-    let mut answer = String::new();
-    writeln!(process.stdin.as_mut().unwrap(), "{line}").unwrap();
-    said.read_line(&mut answer).unwrap();
-    serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{line}: {e} in {answer:?}"))
-}
-
 /// Simulators over a folder, with real pools if it has one.
 pub fn drivers(dir: &Path, unseal: Arc<dyn Unseal>) -> DriverSet {
     let mut set = DriverSet::sim(&dir.join("world"), unseal).expect("simulators");
@@ -354,7 +325,8 @@ impl Pools {
             (cx.progress)(done, of);
         };
         let cancelled = || failed.lock().unwrap().is_some() || (cx.cancelled)();
-        let done = self.real.apply(&self.there(step), &StepCx { input: cx.input, progress: &progress, cancelled: &cancelled });
+        let done =
+            self.real.apply(&self.there(step), &StepCx { input: cx.input, progress: &progress, cancelled: &cancelled });
         match failed.lock().unwrap().take() {
             Some(e) if done.is_err() => Err(e),
             _ => done,
@@ -379,9 +351,9 @@ impl Driver for Pools {
 
     fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
         match scope {
-            Scope::Datastore { datastore, place: Place::Rbd(of) } => self
-                .real
-                .observe(&Scope::Datastore { datastore: *datastore, place: Place::Rbd(self.pool.place(of)) }),
+            Scope::Datastore { datastore, place: Place::Rbd(of) } => {
+                self.real.observe(&Scope::Datastore { datastore: *datastore, place: Place::Rbd(self.pool.place(of)) })
+            }
             _ => self.folders.observe(scope),
         }
     }

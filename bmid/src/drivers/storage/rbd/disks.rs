@@ -102,7 +102,11 @@ impl Site<'_> {
     fn inherited(&self, id: &str, mark: &Mark, tried: &str) -> Result<bool, DriverError> {
         let fail = |e| failed(tried, e);
         let Some(parent) = self.pool.parent_of(id).map_err(fail)? else { return Ok(false) };
-        Ok(self.pool.mark(&parent).map_err(fail)?.is_some_and(|p| p.datastore == mark.datastore && p.backing() == mark.backing()))
+        Ok(self
+            .pool
+            .mark(&parent)
+            .map_err(fail)?
+            .is_some_and(|p| p.datastore == mark.datastore && p.backing() == mark.backing()))
     }
 
     /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once.
