@@ -132,7 +132,7 @@ fn a_half_made_clone_is_no_disk_and_is_made_anew() {
         let (image, cut) = (Backing::image(id(1)).rbd_name(&place.prefix()), Backing::volume(id(6), 0));
         let seen = rig.seen();
         let copied = || {
-            pool.io.make_clone(&image, names::BASE, &cut.rbd_name(&place.prefix())).unwrap();
+            pool.io.make_clone(&pool.io, &image, names::BASE, &cut.rbd_name(&place.prefix())).unwrap();
             let there = pool.id_of(&cut.rbd_name(&place.prefix())).unwrap().unwrap();
             assert!(pool.mark(&there).unwrap().is_some(), "this librbd copies no metadata");
             assert_eq!(rig.seen(), seen, "a parent's mark makes it no disk");
