@@ -2,7 +2,7 @@
 //!
 //! Unsafe code of this driver's, beside `rbd/ffi.rs`, whose rules hold here too. What must be there is little and as old as
 //! Pacific; of the rest each symbol that is absent is an ability that is off, told by name. A library once loaded is never
-//! unloaded: its threads live as long as the process.
+//! unloaded: its threads live as long as the process, and nothing of it is taken down when that ends.
 
 #![allow(unsafe_code, reason = "C libraries without a safe wrapper, found at run time")]
 
@@ -217,11 +217,24 @@ pub(in super::super) fn api() -> Result<&'static Api, Missing> {
     Ok(FOUND.get_or_init(|| api))
 }
 
+unsafe extern "C" {
+    fn on_exit(then: extern "C" fn(c_int, Raw), with: Raw) -> c_int;
+}
+
+/// Ends the process at once. What would come behind are the libraries' destructors, under their own threads and under calls
+/// of ours that still run: a process in order would end by a segmentation fault.
+extern "C" fn leave(status: c_int, _: Raw) {
+    // SAFETY: it never returns, and Rust's standard library has written out what it had to before exit() came here.
+    unsafe { libc::_exit(status) }
+}
+
 /// Loads both and looks whether they are new enough.
 pub(in super::super) fn load(from: From<'_>) -> Result<Api, Missing> {
     let mut lacks = Lacks::new();
     let rados = Rados::load(from.rados, from.hidden, &mut lacks)?;
     let rbd = Rbd::load(from.rbd, from.hidden, &mut lacks)?;
+    // SAFETY: a function without captures. Registered behind the libraries' own, it runs before them.
+    unsafe { on_exit(leave, std::ptr::null_mut()) };
     let (mut major, mut minor, mut extra) = (0, 0, 0);
     // SAFETY: three integers to be filled.
     unsafe { (rbd.rbd_version)(&mut major, &mut minor, &mut extra) };

@@ -6,6 +6,7 @@ mod absent;
 #[path = "../../../../../../tests/support/ceph.rs"]
 pub(crate) mod ceph;
 mod chains;
+mod ends;
 mod imports;
 mod reach;
 
