@@ -49,7 +49,7 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RbdExport {
-    /// By the kernel where it can, else by tgtd itself.
+    /// By the kernel where it can, else by tgtd itself: what is asked for. A datastore's record says which it came to.
     #[default]
     Auto,
     /// Mapped by the kernel's client.
@@ -82,6 +82,12 @@ impl RbdPlace {
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("bmi.{}", self.datastore.to_string().replace('-', ""))
+    }
+
+    /// Whether targets get its disks through the kernel.
+    #[must_use]
+    pub fn by_kernel(&self) -> bool {
+        self.export == RbdExport::Kernel
     }
 
     /// `POOL` or `POOL/NAMESPACE`.

@@ -346,6 +346,7 @@ pub fn targets(rows: &Rows, network: &Network, seen: &[Seen]) -> Vec<Difference>
             iqn: target.iqn.clone(),
             account: target.accounts.first().cloned(),
             force: true,
+            luns: target.luns.iter().filter_map(|l| wanted::lun_seen(l, &rows.datastores)).collect(),
         };
         let node = node_of(&target.iqn).unwrap_or(network.id);
         let text = format!("target {} is wanted by no record", target.iqn);

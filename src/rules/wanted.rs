@@ -3,13 +3,13 @@
 
 use crate::model::record::under;
 use crate::model::{
-    Attachment, Chap, ChapMode, EngineNetwork, Fault, Id, Index, Network, NetworkState, Node, Place, Server, Target,
-    View, ViewExt, Volume,
+    Attachment, Chap, ChapMode, EngineNetwork, Fault, Id, Index, Network, NetworkState, Node, Place, RbdPlace, Server,
+    Target, View, ViewExt, Volume,
 };
 use crate::rules::Defaults;
 use crate::step::boot::ScriptSecret;
 use crate::step::{
-    Account, Backing, Entry, Lun, MakeStore, MakeTarget, OpenPortal, PutAddress, Serve, StartWorker, WorkerKind,
+    Account, Backing, Entry, Lun, MakeStore, MakeTarget, OpenPortal, PutAddress, SeenLun, Serve, StartWorker, WorkerKind,
 };
 
 /// The target's name of a node.
@@ -38,6 +38,19 @@ pub fn lun(number: u8, volume: &Volume, place: &Place) -> Lun {
             Place::Folder { .. } => None,
         },
     }
+}
+
+/// A LUN that no record wants, if its disk is in a pool of ours.
+#[must_use]
+pub fn lun_seen(seen: &SeenLun, datastores: &[Server]) -> Option<Lun> {
+    let pools = datastores.iter().filter_map(|s| match &s.place {
+        Some(Place::Rbd(pool)) => Some(pool),
+        _ => None,
+    });
+    let its = |pool: &&RbdPlace| seen.path.starts_with(&format!("rbd:{}/{}.v.", pool.spec(), pool.prefix()));
+    let pool = pools.into_iter().find(its)?.clone();
+    let (path, none) = (seen.path.clone(), String::new());
+    Some(Lun { number: seen.number, path, serial: none.clone(), scsi_id: none, pool: Some(pool) })
 }
 
 /// A disk of a node with everything needed to export it.

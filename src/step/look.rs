@@ -32,6 +32,8 @@ pub enum Look {
         /// The networks to look at: id, interface, address.
         networks: Vec<(Id, String, String)>,
     },
+    /// Storage: whether this host's kernel can map disks of pools. Answer: [`Fact::RbdClient`].
+    RbdClient,
 }
 
 /// A place, hashable.
@@ -152,4 +154,6 @@ pub enum Fact {
     Findings(Vec<Finding>),
     /// It could not be found out; why, for people.
     Unknown(String),
+    /// To [`Look::RbdClient`]: why it cannot.
+    RbdClient(Option<crate::model::Fault>),
 }

@@ -62,6 +62,8 @@ pub struct DropTarget {
     pub account: Option<String>,
     /// Drop live sessions.
     pub force: bool,
+    /// Its disks, which nobody serves afterwards: what the host holds for them is let go.
+    pub luns: Vec<Lun>,
 }
 
 /// Puts another backing behind a LUN. IQN, LUN, serial and SCSI id stay.
@@ -135,7 +137,7 @@ family! {
     /// Steps of the target drivers.
     TargetStep in Target { MakeTarget, DropTarget, SwapLun, OpenPortal, ClosePortal, SwapAccount } undo {
         MakeTarget => |s| DropTarget {
-            network: s.network, tid: s.tid, iqn: s.iqn.clone(), account: s.account.as_ref().map(|a| a.user.clone()), force: true,
+            network: s.network, tid: s.tid, iqn: s.iqn.clone(), account: s.account.as_ref().map(|a| a.user.clone()), force: true, luns: s.luns.clone(),
         },
         SwapLun => |s| SwapLun {
             network: s.network, tid: s.tid, iqn: s.iqn.clone(), to: Lun { path: s.from.clone(), ..s.to.clone() }, from: s.to.path.clone(), force: s.force,

@@ -9,6 +9,7 @@ mod ceph;
 mod disks;
 mod house;
 mod hung;
+mod krbd;
 mod links;
 mod pools;
 mod power;

@@ -14,18 +14,29 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The cluster.
 pub struct Ceph {
     folder: PathBuf,
-    net: File,
+    /// Its network; none where the monitor is reached as it is.
+    net: Option<File>,
     /// Process 1 of its namespaces, as seen from here.
     init: String,
     /// Ends it all when its standard input is closed, which the kernel does for a process that is killed, too.
-    holder: Child,
+    holder: Option<Child>,
 }
 
 impl Drop for Ceph {
     fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
+        if let Some(holder) = &mut self.holder {
+            drop(holder.stdin.take());
+            let _ = holder.wait();
+        }
     }
+}
+
+/// Names the folder of a cluster that another kernel runs, for tests under a kernel of their own (`tests/support/uml`).
+const ELSEWHERE: &str = "BMID_TEST_CEPH";
+
+/// Whether this process runs under a kernel of its own.
+pub fn own_kernel() -> bool {
+    std::env::var_os(ELSEWHERE).is_some()
 }
 
 /// The one of this program.
@@ -55,7 +66,38 @@ impl Ceph {
         Ceph::start_at(Path::new("/tmp"), &["--memory"])
     }
 
+    /// One that runs under another kernel, on the same files.
+    fn elsewhere(folder: &std::ffi::OsStr) -> Ceph {
+        Ceph { folder: folder.into(), net: None, init: String::new(), holder: None }
+    }
+
+    /// Runs tests of this program again, by their whole names, under a kernel of their own that reaches this cluster.
+    pub fn with_own_kernel(&self, tests: &[&str]) {
+        let uml = tempfile::Builder::new().prefix("bmid-uml.").tempdir_in("/tmp").unwrap();
+        let mut command = self.command();
+        // Whatever comes of this process, that kernel and its processes end with it.
+        command.args(["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/uml")).arg(uml.path());
+        for module in ["aes_generic", "cbc", "gcm", "ctr", "hmac", "sha256_generic", "crc32c_generic", "rbd", "veth", "ipv6"] {
+            command.args(["--module", module]);
+        }
+        command.arg("env").arg(format!("{ELSEWHERE}={}", self.folder.display()));
+        command.arg(std::env::current_exe().unwrap()).args(["--nocapture", "--test-threads=1", "--exact"]).args(tests);
+        let output = command.stdin(Stdio::null()).output().expect("nsenter");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let passed = said.matches("... ok").count();
+        assert!(
+            output.status.success() && said.contains(&format!("{} passed; 0 failed", tests.len())),
+            "under a kernel of its own {passed} of {} passed: {said}{}",
+            tests.len(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     fn start_at(at: &Path, more: &[&str]) -> Ceph {
+        if let Some(folder) = std::env::var_os(ELSEWHERE) {
+            return Ceph::elsewhere(&folder);
+        }
         let folder = tempfile::Builder::new().prefix("bmid-ceph.").tempdir_in(at).unwrap().keep();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/ceph");
         let log = File::create(folder.join("out")).unwrap();
@@ -84,14 +126,15 @@ impl Ceph {
         let net = File::open(format!("/proc/{outer}/ns/net")).unwrap();
         let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
         let init = children.split_whitespace().next().unwrap().to_owned();
-        Ceph { folder, net, init, holder }
+        Ceph { folder, net: Some(net), init, holder: Some(holder) }
     }
 
     /// Does something where its monitor can be reached; threads begun in it stay there.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let enter = || {
-            nix::sched::setns(&self.net, nix::sched::CloneFlags::CLONE_NEWNET)
-                .expect("the namespace (tests need root)");
+            if let Some(net) = &self.net {
+                nix::sched::setns(net, nix::sched::CloneFlags::CLONE_NEWNET).expect("the namespace (tests need root)");
+            }
             f()
         };
         std::thread::scope(|scope| match scope.spawn(enter).join() {
@@ -126,6 +169,9 @@ impl Ceph {
     /// A command that runs the program given as its first argument where the monitor can be reached. Begun by this thread:
     /// what is to end with the thread that began it would end too soon in [`Ceph::inside`].
     pub fn command(&self) -> Command {
+        if self.net.is_none() {
+            return Command::new("env");
+        }
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.init)).arg("--");
         command
@@ -161,6 +207,10 @@ impl Ceph {
 /// where a bmid of the tests' finds it.
 pub fn guard() -> PathBuf {
     let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    if own_kernel() {
+        // Built by who started it.
+        return folder.join("libbmid_rbdguard.so");
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--package", "bmid-rbdguard"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {

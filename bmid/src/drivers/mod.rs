@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub(crate) mod host;
+pub mod krbd;
 pub mod network;
 #[cfg(test)]
 pub(crate) mod proving;
@@ -142,8 +143,15 @@ pub trait Unseal: Send + Sync {
 /// Asks for disks in pools before they are handed on: tgtd opens them in its one loop, where a cluster that does not answer
 /// would stop every other disk.
 pub trait Pools: Send + Sync {
-    /// The disk can be opened now, and no owner that died holds it. Called only while nothing exports it.
-    fn ready(&self, pool: &RbdPlace, image: &str) -> Result<(), DriverError>;
+    /// The disk can be opened now, and no owner that died holds it. Called only while nothing exports it. Clients with an
+    /// address in `alive` are not taken for dead.
+    fn ready(&self, pool: &RbdPlace, image: &str, alive: &[String]) -> Result<(), DriverError>;
+
+    /// How the kernel reaches the disk.
+    fn reach(&self, pool: &RbdPlace, image: &str) -> Result<krbd::Reach, DriverError>;
+
+    /// The same disk as the kernel names it, whether it is there or not.
+    fn disk(&self, pool: &RbdPlace, image: &str) -> Result<krbd::Disk, DriverError>;
 }
 
 /// Where things of this bmid live outside its store. `run` is short-lived and survives bmid's restart, not the host's.

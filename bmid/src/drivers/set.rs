@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::krbd::Krbd;
 use super::sim::World;
 use super::{DriverError, DriverSet, Paths, Pools, Unseal, boot, network, storage, target, worker};
 
@@ -15,9 +16,12 @@ impl DriverSet {
             worker::Manager::Detached => storage::file::Manager::Detached,
         };
         let workers = worker::Workers::new(paths.clone(), workers);
-        let rbd = Arc::new(storage::rbd::RbdStore::new(paths.state.join("scratch"), manager.converter()));
-        let target =
-            target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal)).with_pools(Arc::clone(&rbd) as Arc<dyn Pools>);
+        let kernel = Arc::new(Krbd::direct());
+        let rbd = storage::rbd::RbdStore::new(paths.state.join("scratch"), manager.converter());
+        let rbd = Arc::new(rbd.with_kernel(Arc::clone(&kernel)));
+        let target = target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal))
+            .with_pools(Arc::clone(&rbd) as Arc<dyn Pools>)
+            .with_kernel(kernel);
         let storage = storage::places::Places { rbd, file: storage::file::FileStore::new(manager) };
         DriverSet {
             storage: Box::new(storage),

@@ -172,7 +172,7 @@ impl Sight {
                 Some(Lane::Network(*network))
             }
             // Few, and one of them tells whether a network's lane is stuck.
-            Look::Workers(_) | Look::Interfaces | Look::Doctor { .. } => None,
+            Look::Workers(_) | Look::Interfaces | Look::Doctor { .. } | Look::RbdClient => None,
         };
         let (drivers, asked) = (Arc::clone(&self.drivers), look.clone());
         let ask = move || drivers.look(&asked);

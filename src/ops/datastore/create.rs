@@ -11,8 +11,8 @@ use crate::model::{
     Bytes, Fault, Id, Index, Kind, Name, Place, RbdExport, RbdPlace, Server, ServerKind, ServerState, View, ViewExt,
 };
 use crate::ops::args::HostPath;
-use crate::ops::{Answering, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
-use crate::step::MakeStore;
+use crate::ops::{Answering, Asking, Cx, Effect, Facts, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
+use crate::step::{Fact, Look, MakeStore};
 
 /// Drivers a datastore can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -27,6 +27,9 @@ pub enum DatastoreKind {
 
 /// What somebody who asks for a sparse file must know.
 const THIN: &str = "a thin datastore can run out of space while its machines still see free disk: their writes are lost then; leave --thin out unless you watch the host's free space";
+
+/// Why a namespace has to be mapped by the kernel.
+const NAMESPACE: &str = "tgtd's own rbd module knows no namespaces: it would look for the disks in the pool itself";
 
 /// Make a datastore.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -54,7 +57,7 @@ pub struct DatastoreCreate {
     #[arg(long)]
     #[serde(default)]
     pub pool: Option<String>,
-    /// A namespace of the pool
+    /// A namespace of the pool; its disks must be mapped by the kernel
     #[arg(long)]
     #[serde(default)]
     pub namespace: Option<String>,
@@ -70,7 +73,8 @@ pub struct DatastoreCreate {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub keyring: Option<HostPath>,
-    /// How targets get the disks: mapped by the kernel, opened by tgtd itself (librbd), or what can be done here
+    /// How targets get the disks: `kernel` maps them, with `librbd` tgtd opens them itself; `auto` is kernel where this host's
+    /// has the rbd module [default: auto]
     #[arg(long, value_name = "WAY")]
     #[serde(default)]
     pub export: Option<RbdExport>,
@@ -105,14 +109,18 @@ impl Op for DatastoreCreate {
         Ok(())
     }
 
+    fn looks(&self, _at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
+        Ok(if self.kind == DatastoreKind::Rbd { vec![Look::RbdClient] } else { Vec::new() })
+    }
+
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
         let id = cx.id();
         let place = match self.kind {
             DatastoreKind::File => self.folder()?,
-            DatastoreKind::Rbd => Place::Rbd(self.pool(id)?),
+            DatastoreKind::Rbd => Place::Rbd(self.pool(id, cx.facts)?),
         };
         if let Some(old) = cx.view.by_key::<Server>(Index::ServerName, &kinded(ServerKind::Datastore, &self.name))? {
-            if old.place.as_ref().is_some_and(|p| same(p, &place)) && old.state == ServerState::Active {
+            if old.place.as_ref().is_some_and(|p| self.same(p, &place)) && old.state == ServerState::Active {
                 return Ok(Plan::already("datastore", old.id, &old.name));
             }
             return Err(Fault::new(
@@ -148,6 +156,18 @@ impl Op for DatastoreCreate {
 }
 
 impl DatastoreCreate {
+    /// Whether the same was asked for. Its id is chosen when a datastore is made, and so is what `auto` came to.
+    fn same(&self, old: &Place, new: &Place) -> bool {
+        match (old, new) {
+            (Place::Rbd(old), Place::Rbd(new)) => {
+                let any = self.export.unwrap_or_default() == RbdExport::Auto;
+                let export = if any { old.export } else { new.export };
+                *old == RbdPlace { datastore: old.datastore, export, ..new.clone() }
+            }
+            (old, new) => old == new,
+        }
+    }
+
     fn folder(&self) -> Result<Place, Fault> {
         let pools = [self.pool.is_some(), self.namespace.is_some(), self.conf.is_some(), self.id.is_some()];
         if pools.contains(&true) || self.keyring.is_some() || self.export.is_some() {
@@ -161,7 +181,24 @@ impl DatastoreCreate {
         Ok(Place::Folder { path: path.to_owned(), loop_size: self.loop_size, thin: self.thin })
     }
 
-    fn pool(&self, id: Id) -> Result<RbdPlace, Fault> {
+    /// How targets get the disks of the pool: as asked for, or what can be done here.
+    fn way(&self, facts: &Facts, namespace: bool) -> Result<RbdExport, Fault> {
+        let (asked, lacking) = (self.export.unwrap_or_default(), lacking(facts));
+        match (asked, lacking) {
+            (RbdExport::Librbd, _) if namespace => Err(Fault::invalid(NAMESPACE)
+                .fix("leave `--export librbd` out: the kernel's client has namespaces; or use a pool of its own")),
+            (RbdExport::Librbd, _) => Ok(RbdExport::Librbd),
+            (_, None) => Ok(RbdExport::Kernel),
+            (RbdExport::Kernel, Some(why)) => Err(why),
+            (RbdExport::Auto, Some(why)) if namespace => {
+                let no = format!("{NAMESPACE}; and the kernel cannot map them: {}", why.why);
+                Err(Fault::new(why.kind, no).fix(format!("{}; or use a pool of its own, without --namespace", why.fix)))
+            }
+            (RbdExport::Auto, Some(_)) => Ok(RbdExport::Librbd),
+        }
+    }
+
+    fn pool(&self, id: Id, facts: &Facts) -> Result<RbdPlace, Fault> {
         if self.path.is_some() || self.loop_size.is_some() || self.thin {
             return Err(Fault::invalid("--path, --loop and --thin are for --kind file").fix("leave them out"));
         }
@@ -174,17 +211,7 @@ impl DatastoreCreate {
         };
         let path = |given: &HostPath| absolute(&given.0, "a file").map(str::to_owned);
         let namespace = word("namespace", &self.namespace)?;
-        let export = self.export.unwrap_or_default();
-        if export == RbdExport::Kernel {
-            return Err(Fault::invalid("disks are not mapped through the kernel's RBD client in this release")
-                .fix("leave --export out: tgtd opens the disks itself"));
-        }
-        if namespace.is_some() {
-            return Err(Fault::invalid(
-                "tgtd's rbd module knows no namespaces: it would look for the disks in the pool itself",
-            )
-            .fix("use a pool of its own, without --namespace"));
-        }
+        let export = self.way(facts, namespace.is_some())?;
         Ok(RbdPlace {
             pool: word("pool", &self.pool)?.ok_or_else(|| needed("pool"))?,
             namespace,
@@ -212,11 +239,12 @@ fn absolute<'a>(path: &'a str, what: &str) -> Result<&'a str, Fault> {
     Ok(path)
 }
 
-/// Whether the same was asked for. Its id is chosen when a datastore is made.
-fn same(old: &Place, new: &Place) -> bool {
-    match (old, new) {
-        (Place::Rbd(old), Place::Rbd(new)) => *old == RbdPlace { datastore: old.datastore, ..new.clone() },
-        (old, new) => old == new,
+/// Why this host's kernel cannot map disks of pools.
+fn lacking(facts: &Facts) -> Option<Fault> {
+    match facts.get(&Look::RbdClient) {
+        Some(Fact::RbdClient(lacking)) => lacking.clone(),
+        Some(Fact::Unknown(why)) => Some(Fault::new(Kind::Unavailable, why.clone())),
+        _ => Some(Fault::internal("nobody was asked what the kernel can")),
     }
 }
 

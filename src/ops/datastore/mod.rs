@@ -33,7 +33,7 @@ pub struct DatastoreView {
     pub problem: Option<String>,
     /// `reflink`, `copy` or, in a pool, `clone`.
     pub clone_by: Option<String>,
-    /// How targets get the disks of a pool: `librbd`, opened by tgtd itself.
+    /// How targets get the disks of a pool: `kernel`, mapped by it, or `librbd`, opened by tgtd itself.
     pub export: Option<String>,
     /// File system.
     pub filesystem: Option<String>,
@@ -135,8 +135,7 @@ pub fn view_of(server: &Server, facts: &super::Facts) -> DatastoreView {
             .to_owned()
         }),
         export: match &server.place {
-            // The one way there is in this release.
-            Some(Place::Rbd(_)) => Some("librbd".to_owned()),
+            Some(Place::Rbd(pool)) => Some(if pool.by_kernel() { "kernel" } else { "librbd" }.to_owned()),
             _ => None,
         },
         filesystem: known.as_ref().map(|k| k.filesystem.clone()),

@@ -166,6 +166,7 @@ impl Op for NodeDeprovision {
             iqn: records.target.iqn.clone(),
             account: records.target.chap.as_ref().map(|c| c.user.clone()),
             force: self.force,
+            luns: records.make_target().luns,
         });
         part.script.then(DropEntry { network: node.network, node: node.id, mac: node.mac });
         for disk in &records.disks {

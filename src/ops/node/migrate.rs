@@ -116,6 +116,8 @@ impl Op for NodeMigrate {
                 iqn: old.target.iqn.clone(),
                 account,
                 force: self.force,
+                // They are served on.
+                luns: Vec::new(),
             });
         }
         part.commit.push(new.target.clone().into());

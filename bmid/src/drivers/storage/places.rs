@@ -46,6 +46,7 @@ impl Driver for Places {
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         match look {
             Look::Datastore(_, key) if key.rbd.is_some() => self.rbd.look(look),
+            Look::RbdClient => self.rbd.look(look),
             Look::Doctor { .. } => match (self.file.look(look), self.rbd.look(look)) {
                 (Some(Ok(Fact::Findings(mut all))), Some(Ok(Fact::Findings(more)))) => {
                     all.extend(more);

@@ -3,6 +3,8 @@
 //! It keeps the contract of the real driver and passes the same suite; it never touches the folder that a place names. Of a
 //! disk it keeps what an import found out and, up to 16 MiB, the bytes, so that an export can give them back.
 //!
+//! The file `rbd-module` in it gives the kernel that disks of pools are mapped by an RBD client.
+//!
 //! Points: `storage.<step>.before|after` with the steps `make_store`, `open_store`, `unmake_store`, `import`, `clone`,
 //! `remove`, `export`; and `storage.import.staged`, behind the input's last byte and before the image is there.
 
@@ -10,7 +12,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use bmi::model::{Bytes, Format, Id, Kind, Place};
+use bmi::model::{Bytes, Fault, Format, Id, Kind, Place};
 use bmi::step::{self, Backing, DatastoreFacts, Fact, Imported, Look, Scope, Seen, StorageStep};
 use md5::Md5;
 use serde::{Deserialize, Serialize};
@@ -69,6 +71,12 @@ impl SimStore {
     #[must_use]
     pub fn new(world: &Path) -> SimStore {
         SimStore { world: world.to_owned() }
+    }
+
+    /// The simulated kernel has its RBD client where the world has a file `rbd-module`.
+    fn lacking(&self) -> Option<Fault> {
+        let why = || Fault::new(Kind::Unavailable, "the simulated kernel has no rbd module").fix("give it one");
+        (!self.world.join("rbd-module").exists()).then(why)
     }
 
     fn world(&self) -> Result<World, DriverError> {
@@ -331,8 +339,10 @@ impl Driver for SimStore {
     }
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
-        let Look::Datastore(datastore, at) = look else {
-            return matches!(look, Look::Doctor { .. }).then(|| Ok(Fact::Findings(Vec::new())));
+        let (datastore, at) = match look {
+            Look::Datastore(datastore, at) => (datastore, at),
+            Look::RbdClient => return Some(Ok(Fact::RbdClient(self.lacking()))),
+            _ => return matches!(look, Look::Doctor { .. }).then(|| Ok(Fact::Findings(Vec::new()))),
         };
         let answer = || {
             let w = self.world()?;

@@ -100,7 +100,7 @@ pub(super) fn lun(path: &str) -> Lun {
 
 pub(super) fn drop_of(t: &MakeTarget, force: bool) -> DropTarget {
     let account = t.account.as_ref().map(|a| a.user.clone());
-    DropTarget { network: t.network, tid: t.tid, iqn: t.iqn.clone(), account, force }
+    DropTarget { network: t.network, tid: t.tid, iqn: t.iqn.clone(), account, force, luns: t.luns.clone() }
 }
 
 pub(super) fn account() -> Account {

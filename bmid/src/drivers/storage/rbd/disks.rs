@@ -264,7 +264,7 @@ impl Site<'_> {
 
 /// Whether a disk can be opened; the lock of an owner that died is broken. Without that the first write would wait half a
 /// minute for the owner to be given up.
-pub(super) fn ready(pool: &Pool, name: &str, tried: &str) -> Result<(), DriverError> {
+pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> Result<(), DriverError> {
     let fail = |e| failed(tried, e);
     // Opened to be changed: librbd tells nobody else about locks. It takes none by that.
     let Some(image) = absent(pool.open(Which::Name(name))).map_err(fail)? else {
@@ -273,7 +273,8 @@ pub(super) fn ready(pool: &Pool, name: &str, tried: &str) -> Result<(), DriverEr
     };
     for owner in image.owners().map_err(fail)? {
         // Work in the background holds a lock of ours, and lets go by itself.
-        if !pool.cluster.is_own(&owner).map_err(fail)? {
+        let living = alive.iter().any(|a| a.rsplit_once('/').map(|n| n.1) == owner.rsplit_once('/').map(|n| n.1));
+        if !living && !pool.cluster.is_own(&owner).map_err(fail)? {
             image.break_lock(&owner).map_err(fail)?;
         }
     }

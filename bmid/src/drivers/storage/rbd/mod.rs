@@ -34,6 +34,7 @@ mod library {
 mod local;
 mod names;
 mod pool;
+mod reach;
 mod receive;
 mod store;
 mod survey;
@@ -43,13 +44,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bmi::model::{Id, Kind, Place, RbdPlace};
+use bmi::model::{Fault, Id, Kind, Place, RbdPlace};
 use bmi::step::{Fact, Finding, Look, Scope, Seen, Severity, StorageStep};
 
 use self::chores::Chores;
 use self::library::ffi::{Api, Missing};
 use self::pool::Pool;
 use super::file::Convert;
+use crate::drivers::krbd::{Disk, Krbd, Reach};
 use crate::drivers::{Done, Driver, DriverError, Pools, StepCx};
 
 /// How long a question may take; one for everything in a pool may take longer.
@@ -73,6 +75,7 @@ pub struct RbdStore {
     running: import::Running,
     /// Where Ceph's libraries come from.
     api: fn() -> Result<&'static Api, Missing>,
+    kernel: Arc<Krbd>,
 }
 
 impl std::fmt::Debug for RbdStore {
@@ -86,7 +89,13 @@ impl RbdStore {
     #[must_use]
     pub fn new(scratch: PathBuf, converter: Box<dyn Convert>) -> RbdStore {
         let (connected, known, running) = Default::default();
-        RbdStore { scratch, converter, connected, known, running, api: library::ffi::api }
+        let kernel = Arc::new(Krbd::direct());
+        RbdStore { scratch, converter, connected, known, running, api: library::ffi::api, kernel }
+    }
+
+    /// The same, with the kernel's client that targets use, too.
+    pub(crate) fn with_kernel(self, kernel: Arc<Krbd>) -> RbdStore {
+        RbdStore { kernel, ..self }
     }
 
     fn connect(&self, datastore: Id, place: &RbdPlace) -> Result<Connected, DriverError> {
@@ -119,7 +128,7 @@ impl RbdStore {
         let (datastore, _) = step.place();
         let Connected { pool, chores } = self.connect(datastore, place)?;
         let done = match step {
-            StorageStep::MakeStore(s) => return store::make(&pool, s).map(Done::changed),
+            StorageStep::MakeStore(s) => return store::make(&pool, s, &self.kernel).map(Done::changed),
             StorageStep::UnmakeStore(s) => {
                 let done = store::unmake(&pool, s).map(Done::changed)?;
                 self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
@@ -139,13 +148,32 @@ impl RbdStore {
                 }
                 return Ok(done);
             }
-            StorageStep::Remove(s) => store::open(&pool, datastore)?.remove(&s.what)?,
+            StorageStep::Remove(s) => {
+                let site = store::open(&pool, datastore)?;
+                reach::let_go(&site, &s.what, &self.kernel)?;
+                site.remove(&s.what)?
+            }
             StorageStep::Export(s) => {
                 return export::export(&store::open(&pool, datastore)?, s, &self.scratch, cx);
             }
         };
         chores.ring();
         Ok(done)
+    }
+
+    /// Asks about a disk, for a few seconds at most.
+    fn ask_of<T: Send + 'static>(
+        &self,
+        place: &RbdPlace,
+        image: &str,
+        f: impl FnOnce(&Pool, &str, &str) -> Result<T, DriverError> + Send + 'static,
+    ) -> Result<T, DriverError> {
+        let tried = format!("reach disk {image} in pool {}", place.spec());
+        let answer = self.connect(place.datastore, place).and_then(|c| {
+            let (name, told) = (image.to_owned(), tried.clone());
+            c.pool.ask(&tried, PATIENCE, move |pool| f(pool, &name, &told))
+        });
+        self.heed(place.datastore, answer)
     }
 
     fn facts(&self, datastore: Id, place: &RbdPlace) -> Result<Fact, DriverError> {
@@ -191,6 +219,9 @@ impl RbdStore {
         match self.facts(datastore, place) {
             Ok(Fact::Datastore(facts)) => match facts.problem {
                 Some(problem) => told(Severity::Error, problem, "`bmictl reconcile` looks again when that is repaired"),
+                None if let Some(lacking) = place.by_kernel().then(|| self.kernel.lacking("")).flatten() => {
+                    told(Severity::Error, format!("its disks cannot be mapped: {}", lacking.why), &lacking.fix)
+                }
                 None if facts.free.0 < facts.total.0 / 10 => told(
                     Severity::Warning,
                     format!("{} of {} are free", facts.free, facts.total),
@@ -212,16 +243,17 @@ fn renew(old: &mut Connected, new: &Connected) {
 }
 
 impl Pools for RbdStore {
-    fn ready(&self, place: &RbdPlace, image: &str) -> Result<(), DriverError> {
-        let tried = format!("reach disk {image} in pool {}", place.spec());
-        let ready = self.connect(place.datastore, place).and_then(|c| {
-            let name = image.to_owned();
-            c.pool.ask(&tried, PATIENCE, {
-                let tried = tried.clone();
-                move |pool| disks::ready(pool, &name, &tried)
-            })
-        });
-        self.heed(place.datastore, ready)
+    fn ready(&self, place: &RbdPlace, image: &str, alive: &[String]) -> Result<(), DriverError> {
+        let alive = alive.to_vec();
+        self.ask_of(place, image, move |pool, image, tried| disks::ready(pool, image, &alive, tried))
+    }
+
+    fn reach(&self, place: &RbdPlace, image: &str) -> Result<Reach, DriverError> {
+        self.ask_of(place, image, reach::reach)
+    }
+
+    fn disk(&self, place: &RbdPlace, image: &str) -> Result<Disk, DriverError> {
+        self.ask_of(place, image, reach::disk)
     }
 }
 
@@ -254,6 +286,7 @@ impl Driver for RbdStore {
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         match look {
             Look::Datastore(id, key) => key.rbd.as_ref().map(|place| self.facts(*id, place)),
+            Look::RbdClient => Some(Ok(Fact::RbdClient(self.kernel.lacking("map disks").map(Fault::from)))),
             Look::Doctor { .. } => Some(Ok(Fact::Findings(self.findings()))),
             _ => None,
         }

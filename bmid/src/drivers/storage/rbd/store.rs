@@ -13,8 +13,10 @@ use super::image::ffi::Which;
 use super::import::Stage;
 use super::names::{self, Named};
 use super::pool::{Pool, absent, failed, store_key};
+use super::reach;
 use super::survey;
 use crate::drivers::DriverError;
+use crate::drivers::krbd::Krbd;
 
 /// What the register says of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ pub(super) fn open<'a>(pool: &'a Pool, datastore: Id) -> Result<Site<'a>, Driver
 }
 
 /// Makes it, or says whose it is. True: something was made.
-pub(super) fn make(pool: &Pool, s: &MakeStore) -> Result<bool, DriverError> {
+pub(super) fn make(pool: &Pool, s: &MakeStore, kernel: &Krbd) -> Result<bool, DriverError> {
     let tried = format!("make a datastore in pool {}", pool.place.spec());
     let fail = |e| failed(&tried, e);
     let conflict = |entry: &StoreEntry| {
@@ -53,6 +55,9 @@ pub(super) fn make(pool: &Pool, s: &MakeStore) -> Result<bool, DriverError> {
     }
     survey.has_room(&pool.place, &tried)?;
     survey.try_out(pool, &tried)?;
+    if pool.place.by_kernel() {
+        reach::try_out(pool, kernel, &tried)?;
+    }
     let entry = StoreEntry { datastore: s.datastore, engine: s.engine };
     pool.set_entry(&store_key(s.datastore), &entry).map_err(fail)?;
     Ok(true)

@@ -14,7 +14,7 @@ use super::wire::Code;
 use crate::drivers::{DriverError, Unseal};
 
 /// Puts the account in place. tgtd never tells a secret, so whether it was so already cannot be known.
-pub(super) fn swap(at: &At, s: &SwapAccount, unseal: &dyn Unseal) -> Result<bool, DriverError> {
+pub(super) fn swap(at: &At<'_>, s: &SwapAccount, unseal: &dyn Unseal) -> Result<bool, DriverError> {
     let secret = unseal.open(&s.to.secret)?;
     let names = at.client.targets().map_err(|e| at.failed(e))?;
     if !names.iter().any(|(tid, iqn)| *tid == s.tid && *iqn == s.iqn) {
@@ -24,7 +24,7 @@ pub(super) fn swap(at: &At, s: &SwapAccount, unseal: &dyn Unseal) -> Result<bool
     replace(at, s, &secret).map(|()| true).map_err(|e| at.failed(e))
 }
 
-fn replace(at: &At, s: &SwapAccount, secret: &str) -> Result<(), Failure> {
+fn replace(at: &At<'_>, s: &SwapAccount, secret: &str) -> Result<(), Failure> {
     unless(at.client.acl_unbind(s.tid, &s.initiator), &[Code::ACL_MISSING])?;
     // Both have one name as a rule, and two accounts must never be bound at once.
     for user in [&s.from.user, &s.to.user] {

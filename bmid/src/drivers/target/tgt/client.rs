@@ -194,6 +194,12 @@ impl Client {
         self.tell(&Request::new(Mode::Device, Op::New).tid(tid).lun(lun).with(backing))
     }
 
+    /// Opens a block device as a LUN, past the host's page cache: what is behind it keeps its own.
+    pub(super) fn lun_device(&self, tid: u32, lun: u8, device: &str) -> Result<(), Failure> {
+        let backing = Payload::of("path", device)?.and("bstype", "rdwr")?.and("bsoflags", "direct")?;
+        self.tell(&Request::new(Mode::Device, Op::New).tid(tid).lun(lun).with(backing))
+    }
+
     /// Has tgtd's rbd module open an image as a LUN. It connects in tgtd's loop: ask Ceph before.
     pub(super) fn lun_rbd(&self, tid: u32, lun: u8, image: &str, options: &str) -> Result<(), Failure> {
         let backing = Payload::of("path", image)?.and("bstype", "rbd")?.and("bsopts", options)?;

@@ -14,7 +14,7 @@ use super::wire::Code;
 use crate::drivers::{DriverError, Unseal};
 
 /// Brings the target to what the step says; whether anything changed.
-pub(super) fn make(at: &At, s: &MakeTarget, unseal: &dyn Unseal) -> Result<bool, DriverError> {
+pub(super) fn make(at: &At<'_>, s: &MakeTarget, unseal: &dyn Unseal) -> Result<bool, DriverError> {
     let secret = s.account.as_ref().map(|a| unseal.open(&a.secret)).transpose()?;
     let making = Making { at, s, secret };
     match at.client.target_new(s.tid, &s.iqn) {
@@ -25,7 +25,7 @@ pub(super) fn make(at: &At, s: &MakeTarget, unseal: &dyn Unseal) -> Result<bool,
 }
 
 struct Making<'a> {
-    at: &'a At,
+    at: &'a At<'a>,
     s: &'a MakeTarget,
     secret: Option<String>,
 }
@@ -71,7 +71,7 @@ impl Making<'_> {
     /// The number or the name is taken.
     fn existing(&self) -> Result<bool, DriverError> {
         let (at, s) = (self.at, self.s);
-        let all = match at.client.listing() {
+        let all = match at.listing() {
             Ok(all) => all,
             Err(e @ Failure::Disbelieved(_)) => return self.anew(e),
             Err(e) => return Err(at.failed(e)),

@@ -11,6 +11,7 @@
 mod account;
 mod client;
 mod doctor;
+mod kernel;
 mod make;
 mod pool;
 mod portal;
@@ -30,6 +31,7 @@ use bmi::step::{Fact, Look, Scope, Seen, TargetStep};
 
 use self::client::Client;
 use super::check::check;
+use crate::drivers::krbd::Krbd;
 use crate::drivers::{Done, Driver, DriverError, Paths, Pools, StepCx, Unseal};
 
 /// How long one request may take. The slowest one known, a listing of 5,000 targets, takes under a second.
@@ -44,6 +46,7 @@ pub struct Tgt {
     paths: Paths,
     unseal: Arc<dyn Unseal>,
     pools: Option<Arc<dyn Pools>>,
+    kernel: Arc<Krbd>,
     limit: Duration,
 }
 
@@ -51,7 +54,7 @@ impl Tgt {
     /// Finds each network's tgtd beneath `paths`.
     #[must_use]
     pub fn new(paths: Paths, unseal: Arc<dyn Unseal>) -> Tgt {
-        Tgt { paths, unseal, pools: None, limit: LIMIT }
+        Tgt { paths, unseal, pools: None, kernel: Arc::new(Krbd::direct()), limit: LIMIT }
     }
 
     /// The same, for disks in pools too.
@@ -60,8 +63,21 @@ impl Tgt {
         Tgt { pools: Some(pools), ..self }
     }
 
+    /// The same, with the kernel's RBD client that datastores use, too.
+    #[must_use]
+    pub(crate) fn with_kernel(self, kernel: Arc<Krbd>) -> Tgt {
+        Tgt { kernel, ..self }
+    }
+
     fn client(&self, network: Id) -> Client {
         Client::new(network, self.paths.tgtd_socket(network), self.limit)
+    }
+
+    /// Those of the other networks. One that cannot be listed has nothing open that could be asked for.
+    fn others(&self, network: Id) -> Vec<Client> {
+        let all = seen::networks(&self.paths).unwrap_or_default();
+        let id = |s| if let Seen::Network(id) = s { Some(id) } else { None };
+        all.into_iter().filter_map(id).filter(|id| *id != network).map(|id| self.client(id).limit(LOOK)).collect()
     }
 }
 
@@ -74,7 +90,9 @@ impl Driver for Tgt {
             client: self.client(step.network()),
             tried: step.describe(),
             pools: self.pools.clone(),
+            kernel: &self.kernel,
             folder: self.paths.network(step.network()).join("tgtd"),
+            others: &|| self.others(step.network()),
         };
         let changed = match step {
             TargetStep::MakeTarget(s) => make::make(&at, s, &*self.unseal),
@@ -90,7 +108,7 @@ impl Driver for Tgt {
     fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
         match scope {
             Scope::Datastore { .. } => Ok(Vec::new()),
-            Scope::Network { network, .. } => seen::network(&self.client(*network), *network),
+            Scope::Network { network, .. } => seen::network(&self.client(*network), *network, &self.kernel),
             Scope::Networks => seen::networks(&self.paths),
         }
     }
@@ -101,7 +119,7 @@ impl Driver for Tgt {
             Look::Sessions { network, tid, iqn } => {
                 Some(seen::sessions(&client(*network), *tid, iqn).map(Fact::Sessions))
             }
-            Look::Targets(network) => Some(seen::network(&client(*network), *network).map(Fact::Targets)),
+            Look::Targets(network) => Some(seen::network(&client(*network), *network, &self.kernel).map(Fact::Targets)),
             Look::Doctor { networks } => Some(Ok(Fact::Findings(doctor::findings(networks, |id| self.client(id))))),
             _ => None,
         }
@@ -109,16 +127,34 @@ impl Driver for Tgt {
 }
 
 /// One step at one tgtd: whom to ask, and what to say was tried.
-struct At {
+struct At<'a> {
     client: Client,
     tried: String,
     /// Who is asked for disks in pools.
     pools: Option<Arc<dyn Pools>>,
+    /// Who maps them.
+    kernel: &'a Krbd,
     /// Files of that tgtd.
     folder: PathBuf,
+    /// The tgtds of the other networks.
+    others: &'a dyn Fn() -> Vec<Client>,
 }
 
-impl At {
+impl At<'_> {
+    /// All targets whole, with backings named as steps name them.
+    fn listing(&self) -> Result<Vec<show::Listed>, client::Failure> {
+        let mut all = self.client.listing()?;
+        for lun in all.iter_mut().flat_map(|t| &mut t.luns) {
+            lun.path = kernel::named(self.kernel, std::mem::take(&mut lun.path));
+        }
+        Ok(all)
+    }
+
+    /// Who is asked for disks in pools, or the error that nobody is.
+    fn pools(&self) -> Result<&dyn Pools, DriverError> {
+        self.pools.as_deref().ok_or_else(|| self.error(Kind::Internal, "nobody can be asked for disks in pools"))
+    }
+
     /// A request's failure, told as this step's.
     fn failed(&self, failure: client::Failure) -> DriverError {
         self.client.fault(self.tried.clone(), failure)

@@ -24,16 +24,13 @@ const MODULES: [&str; 3] = [
 const LIMITS: &str = "client_mount_timeout = 5\nrados_mon_op_timeout = 5\nrados_osd_op_timeout = 10\n";
 
 /// Whether the disk is there and Ceph answers.
-pub(super) fn exists(at: &At, lun: &Lun) -> Result<(), DriverError> {
+pub(super) fn exists(at: &At<'_>, lun: &Lun) -> Result<(), DriverError> {
     let (place, image) = parts(at, lun)?;
-    let Some(pools) = &at.pools else {
-        return Err(at.error(Kind::Internal, "nobody can be asked for disks in pools"));
-    };
-    pools.ready(place, image)
+    at.pools()?.ready(place, image, &[])
 }
 
 /// Has tgtd open it.
-pub(super) fn open(at: &At, tid: u32, lun: &Lun) -> Result<(), DriverError> {
+pub(super) fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
     if !MODULES.iter().any(|m| Path::new(m).exists()) {
         return Err(at
             .error(Kind::Unavailable, "tgtd's rbd module is not on this host")
@@ -58,7 +55,7 @@ pub(super) fn open(at: &At, tid: u32, lun: &Lun) -> Result<(), DriverError> {
 }
 
 /// librbd ends a process on a read of no bytes, which any machine may ask for: no disk of a pool without the guard.
-fn guarded(at: &At) -> Result<(), DriverError> {
+fn guarded(at: &At<'_>) -> Result<(), DriverError> {
     let pid = host::read(&at.folder.join("pid")).ok().flatten().unwrap_or_default();
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.trim())).unwrap_or_default();
     if maps.contains("libbmid_rbdguard.so") {
@@ -69,7 +66,7 @@ fn guarded(at: &At) -> Result<(), DriverError> {
         .fix("put that file beside bmid or into lib/bmid of its prefix, and restart that tgtd while its machines are off"))
 }
 
-fn parts<'a>(at: &At, lun: &'a Lun) -> Result<(&'a RbdPlace, &'a str), DriverError> {
+fn parts<'a>(at: &At<'_>, lun: &'a Lun) -> Result<(&'a RbdPlace, &'a str), DriverError> {
     let image = lun.path.strip_prefix("rbd:").and_then(|spec| spec.rsplit_once('/')).map(|(_, image)| image);
     match (&lun.pool, image) {
         (Some(pool), Some(image)) if pool.namespace.is_none() => Ok((pool, image)),
@@ -81,7 +78,7 @@ fn parts<'a>(at: &At, lun: &'a Lun) -> Result<(&'a RbdPlace, &'a str), DriverErr
 }
 
 /// Writes this tgtd's own configuration for a pool's cluster: the operator's, and limits of time for our user.
-fn conf(at: &At, place: &RbdPlace) -> Result<PathBuf, DriverError> {
+fn conf(at: &At<'_>, place: &RbdPlace) -> Result<PathBuf, DriverError> {
     let path = at.folder.join(conf_name(place));
     let failed = |e| DriverError::io(format!("write {}", path.display()), e);
     let given = std::fs::read_to_string(&place.conf).map_err(|e| DriverError::io(format!("read {}", place.conf), e))?;

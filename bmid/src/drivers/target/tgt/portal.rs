@@ -16,24 +16,24 @@ use super::wire::Code;
 use crate::drivers::DriverError;
 
 /// Opens the network's portal, verifies it, and closes the loopback one.
-pub(super) fn open(at: &At, s: &OpenPortal) -> Result<bool, DriverError> {
+pub(super) fn open(at: &At<'_>, s: &OpenPortal) -> Result<bool, DriverError> {
     let real = put(at, s.address, s.port)?;
     let filled = take(at, fill_address(s.slot), s.port)?;
     Ok(real || filled)
 }
 
 /// Back behind the loopback portal. Sessions through the other one stay.
-pub(super) fn close(at: &At, s: &ClosePortal) -> Result<bool, DriverError> {
+pub(super) fn close(at: &At<'_>, s: &ClosePortal) -> Result<bool, DriverError> {
     let real = take(at, s.address, s.port)?;
     let filled = put(at, fill_address(s.slot), s.port)?;
     Ok(real || filled)
 }
 
-fn listens(at: &At, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
+fn listens(at: &At<'_>, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
     Ok(at.client.portals().map_err(|e| at.failed(e))?.contains(&(address, port)))
 }
 
-fn put(at: &At, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
+fn put(at: &At<'_>, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
     if listens(at, address, port)? {
         return Ok(false);
     }
@@ -47,7 +47,7 @@ fn put(at: &At, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
     }
 }
 
-fn take(at: &At, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
+fn take(at: &At<'_>, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
     if !listens(at, address, port)? {
         return Ok(false);
     }
@@ -59,7 +59,7 @@ fn take(at: &At, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
     Ok(true)
 }
 
-fn did_not_come_up(at: &At, address: Ipv4Addr, port: u16) -> DriverError {
+fn did_not_come_up(at: &At<'_>, address: Ipv4Addr, port: u16) -> DriverError {
     let down = format!("the portal {address}:{port} did not come up");
     if UdpSocket::bind((address, 0)).is_err_and(|e| e.kind() == ErrorKind::AddrNotAvailable) {
         let why = format!("{down}: no interface of this host has {address}");

@@ -7,12 +7,14 @@ use bmi::model::Id;
 use bmi::step::{Seen, SeenLun, SeenTarget, Session};
 
 use super::client::Client;
+use super::kernel::named;
 use super::show::Connection;
 use super::wire::Code;
+use crate::drivers::krbd::Krbd;
 use crate::drivers::{DriverError, Paths};
 
 /// All targets and portals of one network's tgtd. It serves us alone, so all of it is ours.
-pub(super) fn network(client: &Client, network: Id) -> Result<Vec<Seen>, DriverError> {
+pub(super) fn network(client: &Client, network: Id, kernel: &Krbd) -> Result<Vec<Seen>, DriverError> {
     let failed = |e| client.fault(format!("look at the targets of network {network}"), e);
     let mut seen = Vec::new();
     for t in client.listing().map_err(failed)? {
@@ -25,7 +27,7 @@ pub(super) fn network(client: &Client, network: Id) -> Result<Vec<Seen>, DriverE
         seen.push(Seen::Target(SeenTarget {
             tid: t.tid,
             iqn: t.iqn,
-            luns: t.luns.into_iter().map(|l| SeenLun { number: l.number, path: l.path }).collect(),
+            luns: t.luns.into_iter().map(|l| SeenLun { number: l.number, path: named(kernel, l.path) }).collect(),
             initiators: t.initiators,
             accounts: t.accounts,
             sessions: live.into_iter().map(session).collect(),

@@ -10,17 +10,18 @@ use bmi::step::{Lun, SwapLun};
 use super::client::{Failure, unless};
 use super::show::Listed;
 use super::wire::Code;
-use super::{At, Patience, pool};
+use super::{At, Patience, kernel, pool};
 use crate::drivers::DriverError;
 
 /// Brings the LUN to what the step says; whether anything changed.
-pub(super) fn swap(at: &At, s: &SwapLun) -> Result<bool, DriverError> {
+pub(super) fn swap(at: &At<'_>, s: &SwapLun) -> Result<bool, DriverError> {
     let there = find(at, s)?;
     let lun = there.luns.iter().find(|l| l.number == s.to.number);
     let same = lun.is_some_and(|l| l.path == s.to.path && l.online);
     let marked = lun.is_some_and(|l| l.serial == s.to.serial && l.scsi_id == s.to.scsi_id);
+    let old = Lun { path: s.from.clone(), ..s.to.clone() };
     if same && marked && there.ready {
-        return Ok(false);
+        return Ok(kernel::leave(at, &old));
     }
     if !same {
         // Before anybody is cut off for nothing.
@@ -34,11 +35,12 @@ pub(super) fn swap(at: &At, s: &SwapLun) -> Result<bool, DriverError> {
         at.client.lun_mark(s.tid, s.to.number, &s.to.serial, &s.to.scsi_id).map_err(|e| at.failed(e))?;
     }
     at.client.target_ready(s.tid, true).map_err(|e| at.failed(e))?;
+    kernel::leave(at, &old);
     Ok(true)
 }
 
-fn find(at: &At, s: &SwapLun) -> Result<Listed, DriverError> {
-    let all = match at.client.listing() {
+fn find(at: &At<'_>, s: &SwapLun) -> Result<Listed, DriverError> {
+    let all = match at.listing() {
         Err(Failure::Disbelieved(_)) => blind(at)?,
         listed => listed.map_err(|e| at.failed(e))?,
     };
@@ -50,14 +52,14 @@ fn find(at: &At, s: &SwapLun) -> Result<Listed, DriverError> {
 
 /// An initiator forges the listing, which must not keep others from their disks: targets as if they had no LUN. The swap
 /// then opens the backing again even if it was so already.
-fn blind(at: &At) -> Result<Vec<Listed>, DriverError> {
+fn blind(at: &At<'_>) -> Result<Vec<Listed>, DriverError> {
     let names = at.client.targets().map_err(|e| at.failed(e))?;
     Ok(names.into_iter().map(|(tid, iqn)| Listed { tid, iqn, ..Listed::default() }).collect())
 }
 
 /// The new backing did not open: the one from before comes back, and the failure is told. If that fails too, the target
 /// stays offline until the step or its inverse is applied again.
-fn back(at: &At, s: &SwapLun, path: &str, e: DriverError) -> DriverError {
+fn back(at: &At<'_>, s: &SwapLun, path: &str, e: DriverError) -> DriverError {
     if e.kind == Kind::Timeout {
         return e;
     }
@@ -76,9 +78,9 @@ fn back(at: &At, s: &SwapLun, path: &str, e: DriverError) -> DriverError {
 }
 
 /// Opens a backing as a LUN and marks it.
-pub(super) fn put(at: &At, tid: u32, lun: &Lun) -> Result<(), DriverError> {
-    if lun.pool.is_some() {
-        pool::open(at, tid, lun)?;
+pub(super) fn put(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
+    if let Some(place) = &lun.pool {
+        if place.by_kernel() { kernel::open(at, tid, lun)? } else { pool::open(at, tid, lun)? }
         return at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id).map_err(|e| at.failed(e));
     }
     match at.client.lun_new(tid, lun.number, &lun.path) {
@@ -93,7 +95,7 @@ pub(super) fn put(at: &At, tid: u32, lun: &Lun) -> Result<(), DriverError> {
 }
 
 /// Closes a LUN nobody is logged in to; commands still on their way get a moment.
-pub(super) fn close(at: &At, tid: u32, lun: u8) -> Result<(), DriverError> {
+pub(super) fn close(at: &At<'_>, tid: u32, lun: u8) -> Result<(), DriverError> {
     let mut wait = Patience::new();
     loop {
         match unless(at.client.lun_delete(tid, lun), &[Code::NO_LUN]) {
@@ -105,12 +107,16 @@ pub(super) fn close(at: &At, tid: u32, lun: u8) -> Result<(), DriverError> {
 }
 
 /// Whether a backing could be opened.
-fn ready(at: &At, lun: &Lun) -> Result<(), DriverError> {
-    if lun.pool.is_some() { pool::exists(at, lun) } else { readable(at, &lun.path) }
+fn ready(at: &At<'_>, lun: &Lun) -> Result<(), DriverError> {
+    match &lun.pool {
+        None => readable(at, &lun.path),
+        Some(place) if place.by_kernel() => kernel::exists(at, lun),
+        Some(_) => pool::exists(at, lun),
+    }
 }
 
 /// tgtd's one word for a backing that it cannot open says nothing: look ourselves.
-fn readable(at: &At, path: &str) -> Result<(), DriverError> {
+fn readable(at: &At<'_>, path: &str) -> Result<(), DriverError> {
     match fs::metadata(path) {
         Ok(m) if m.is_dir() => Err(at.error(Kind::Invalid, format!("{path} is a folder"))),
         Ok(_) => Ok(()),

@@ -7,11 +7,11 @@ use bmi::step::DropTarget;
 
 use super::client::{Failure, unless};
 use super::wire::Code;
-use super::{At, Patience};
+use super::{At, Patience, kernel};
 use crate::drivers::DriverError;
 
 /// Takes it away; whether anything changed.
-pub(super) fn take(at: &At, s: &DropTarget) -> Result<bool, DriverError> {
+pub(super) fn take(at: &At<'_>, s: &DropTarget) -> Result<bool, DriverError> {
     let mut changed = false;
     if there(at, s)? {
         if s.force { by_force(at, s) } else { gently(at, s) }?;
@@ -20,16 +20,19 @@ pub(super) fn take(at: &At, s: &DropTarget) -> Result<bool, DriverError> {
     if let Some(user) = &s.account {
         changed |= unless(at.client.account_delete(user), &[Code::NO_USER]).map_err(|e| at.failed(e))?;
     }
+    for lun in &s.luns {
+        changed |= kernel::release(at, lun)?;
+    }
     Ok(changed)
 }
 
-fn there(at: &At, s: &DropTarget) -> Result<bool, DriverError> {
+fn there(at: &At<'_>, s: &DropTarget) -> Result<bool, DriverError> {
     let all = at.client.targets().map_err(|e| at.failed(e))?;
     Ok(all.iter().any(|(tid, iqn)| *tid == s.tid && *iqn == s.iqn))
 }
 
 /// tgtd itself refuses under a session, in the same moment in which it would delete.
-fn gently(at: &At, s: &DropTarget) -> Result<(), DriverError> {
+fn gently(at: &At<'_>, s: &DropTarget) -> Result<(), DriverError> {
     let mut wait = Patience::new();
     loop {
         let failure = match unless(at.client.target_delete(s.tid, false), &[Code::NO_TARGET]) {
@@ -50,7 +53,7 @@ fn gently(at: &At, s: &DropTarget) -> Result<(), DriverError> {
     }
 }
 
-fn by_force(at: &At, s: &DropTarget) -> Result<(), DriverError> {
+fn by_force(at: &At<'_>, s: &DropTarget) -> Result<(), DriverError> {
     // Offline first: an initiator that is cut off logs in again at once.
     match unless(at.client.target_ready(s.tid, false), &[Code::NO_TARGET]) {
         Ok(true) => {}
@@ -78,7 +81,7 @@ fn active(e: &Failure) -> bool {
 }
 
 /// tgtd's yes is not enough: whoever reads "gone" deletes the disk next.
-fn gone(at: &At, s: &DropTarget) -> Result<(), DriverError> {
+fn gone(at: &At<'_>, s: &DropTarget) -> Result<(), DriverError> {
     if there(at, s)? {
         let why = format!("tgtd agreed, but target {} is still there", s.iqn);
         return Err(at.error(Kind::Outside, why).fix("restart that network's tgtd"));

@@ -5,6 +5,7 @@
 use std::ptr::{null, null_mut};
 
 use nix::errno::Errno;
+use zeroize::Zeroizing;
 
 use super::super::library::ffi::{Api, Raw, check, owned, text};
 
@@ -60,12 +61,12 @@ impl Cluster {
         }
     }
 
-    /// What the configuration says, for a key that there is; up to 4 KiB.
-    pub(in super::super) fn setting(&self, key: &str) -> Result<String, Errno> {
-        let (key, mut out) = (text(key)?, vec![0u8; 4 << 10]);
+    /// What the configuration says, for a key that there is; up to 4 KiB. Wiped when it goes: it may be a user's key.
+    pub(in super::super) fn setting(&self, key: &str) -> Result<Zeroizing<String>, Errno> {
+        let (key, mut out) = (text(key)?, Zeroizing::new(vec![0u8; 4 << 10]));
         // SAFETY: a handle, a text that outlives the call and a buffer of the length told, which ends with NUL when filled.
         check(unsafe { (self.api.rados.rados_conf_get)(self.raw, key.as_ptr(), out.as_mut_ptr().cast(), out.len()) })?;
-        Ok(owned(out.as_ptr().cast()))
+        Ok(Zeroizing::new(owned(out.as_ptr().cast())))
     }
 
     /// Whether a client's address, as librbd tells it of a lock's owner, is this connection's.

@@ -6,7 +6,7 @@ use bmi::step::{Backing, Clone as CloneStep, DropTarget, Import, Lun, MakeStore,
 use super::*;
 use crate::drivers::storage::file::Detached;
 use crate::drivers::storage::rbd::RbdStore;
-use crate::drivers::storage::rbd::tests::ceph::{ceph, guard};
+use crate::drivers::storage::rbd::tests::ceph::{ceph, guard, own_kernel};
 use crate::drivers::target::conformance::INITIATOR;
 
 /// A pool with one golden image of 64 MiB, and a tgtd where its monitor can be reached.
@@ -32,7 +32,7 @@ impl House {
             user: "admin".to_owned(),
             keyring: None,
             datastore: Id::from_random([77; 16]),
-            export: RbdExport::Auto,
+            export: if own_kernel() { RbdExport::Kernel } else { RbdExport::Librbd },
         };
         let tgtd = start(tempfile::tempdir().unwrap(), &store);
         let house = House { store, place, _scratch: scratch, tgtd };
@@ -157,7 +157,7 @@ fn a_disk_in_a_pool_is_a_lun_like_any_other() {
     let missing = house.apply(house.target(2, house.lun(7))).unwrap_err();
     assert!(missing.kind == Kind::Unavailable && missing.why.contains("not there"), "{missing:?}");
     let iqn = target.iqn.clone();
-    assert!(house.apply(DropTarget { network: house.tgtd.network, tid: 1, iqn, account: None, force: true }).unwrap());
+    assert!(house.apply(DropTarget { network: house.tgtd.network, tid: 1, iqn, account: None, force: true, luns: vec![house.lun(1)] }).unwrap());
     assert!(!house.tgtd.log().contains("AQ"), "no key in tgtd's log");
 }
 

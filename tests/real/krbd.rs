@@ -1,0 +1,149 @@
+//! Disks of a pool's namespace that the kernel maps, the whole way: under a kernel of its own (User-mode Linux), which has the
+//! RBD client that the machine's may lack, with the real engine, tgtd and Ceph.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::ceph::{Ceph, own_kernel};
+use crate::house::{disk, inside, pid_of, sh, tries};
+use crate::rig::Rig;
+use crate::whole::login;
+
+const NAME: &str = "krbd::the_kernel_serves_a_disk_of_a_namespace_and_leaves_nothing";
+const MAPS: &str = "/sys/bus/rbd/devices";
+
+/// What the kernel has mapped: numbers and names.
+fn maps() -> Vec<(String, String)> {
+    let name = |n: &str| fs::read_to_string(format!("{MAPS}/{n}/name")).unwrap().trim().to_owned();
+    let mut all: Vec<_> = fs::read_dir(MAPS).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort();
+    all.into_iter().map(|n| (n.clone(), name(&n))).collect()
+}
+
+fn tell(file: &str, line: &str) {
+    fs::write(format!("/sys/bus/rbd/{file}_single_major"), line).unwrap();
+}
+
+fn iscsi(node: &Value, line: &str) -> String {
+    let text = |field: &str| node[field].as_str().unwrap().to_owned();
+    let url = format!("iscsi://{}/{}/1", text("portal"), text("iqn"));
+    tries(&format!("{} {url}", line.replace("INITIATOR", &text("initiator")))).1
+}
+
+fn writes(node: &Value) {
+    let said = iscsi(node, "iscsi-test-cu -i INITIATOR --dataloss --test=SCSI.Write16.Simple");
+    assert!(said.contains("...passed"), "{said}");
+}
+
+/// The node comes back to its disk.
+async fn back(node: &Value) {
+    for _ in 0..400 {
+        if login(node).0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the target is not back: {}", login(node).1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_serves_a_disk_of_a_namespace_and_leaves_nothing() {
+    if own_kernel() {
+        return served().await;
+    }
+    if !inside(NAME) {
+        return;
+    }
+    let cluster = Ceph::here();
+    cluster.tool(&["rbd", "namespace", "create", "rbd/tenants"]);
+    cluster.tool(&["rbd", "create", "--size", "8M", "rbd/vm-7"]);
+    cluster.user("bmi", "profile rbd", "profile rbd pool=rbd namespace=tenants");
+    cluster.with_own_kernel(&[NAME]);
+    assert_eq!(cluster.tool(&["rbd", "ls", "rbd"]), "vm-7\n", "nothing was made outside of the namespace");
+    assert_eq!(cluster.tool(&["rbd", "ls", "rbd/tenants"]), "");
+}
+
+async fn served() {
+    let cluster = Ceph::here();
+    let key = |user: &str, file: &str| {
+        sh(&format!("ceph-authtool -p -n client.{user} {}", cluster.path(file).display())).trim().to_owned()
+    };
+    let (ours, theirs) = (key("bmi", "keyring.bmi"), key("admin", "keyring"));
+    tell("add", &format!("10.8.0.1:6789 name=admin,secret={theirs} rbd vm-7 -"));
+    let foreign = maps();
+    assert_eq!(foreign.len(), 1);
+    sh("ip link add eth1 type veth peer name node0; ip link set eth1 up; ip link set node0 up");
+    let rig = Rig::real().await;
+    rig.run("network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150").await;
+    let (conf, keyring) = (cluster.conf(), cluster.path("keyring.bmi"));
+    let line = format!(
+        "datastore create ceph --kind rbd --pool rbd --namespace tenants --conf {} --id bmi --keyring {}",
+        conf.display(),
+        keyring.display()
+    );
+    let fault = rig.refuse(&format!("{line} --export librbd")).await;
+    assert!(fault.why.contains("namespaces"), "{fault}");
+    let made = rig.run(&line).await;
+    assert_eq!(made.one()["export"], "kernel", "chosen by itself where the kernel can");
+    assert!(!rig.run(&line).await.end.changed, "asked for again");
+    assert_eq!(maps(), foreign, "what was mapped to try it out is not any more");
+
+    let golden = disk(&rig.dir.join("golden.raw"), 16);
+    rig.run(&format!("image import {golden} --name pooled --format raw --datastore ceph")).await;
+    let node = rig.run("node provision web1 --image pooled --mac 52:54:00:00:00:01 --network net1").await.one().clone();
+    let mapped = maps();
+    assert_eq!(mapped.len(), 2, "{mapped:?}");
+    assert!(login(&node).0, "{}", login(&node).1);
+    assert!(iscsi(&node, "iscsi-readcapacity16 -i INITIATOR").contains("EXPONENT:3"), "blocks of 4 KiB");
+    rig.run("tag create web1 clean").await;
+    let bytes = || {
+        let disk = maps().into_iter().find(|(_, name)| name.contains(".v.")).unwrap().1;
+        sh(&format!("rbd --conf {} export --no-progress rbd/tenants/{disk} - | sha256sum", conf.display()))
+    };
+    let clean = bytes();
+    writes(&node);
+    assert_ne!(bytes(), clean, "the machine's bytes are in the pool");
+
+    // tgtd dies: the kernel keeps disk and lock, so nobody waits for a dead owner's.
+    let lock = |disk: &str| sh(&format!("rbd --conf {} lock ls rbd/tenants/{disk}", conf.display()));
+    let volume = mapped.iter().find(|(_, name)| name.contains(".v.")).unwrap().clone();
+    writes(&node);
+    let held = lock(&volume.1);
+    assert!(held.contains("client."), "a disk that was written to is locked: {held}");
+    sh(&format!("kill -9 {}", pid_of("tgtd").expect("tgtd runs")));
+    back(&node).await;
+    assert_eq!((maps(), lock(&volume.1)), (mapped, held), "the same map, and its owner lives");
+    writes(&node);
+
+    // The host comes up anew: nothing is mapped, and tgtd is empty.
+    let (dir, keep) = rig.stop().await;
+    sh(&format!("kill -9 {}", pid_of("tgtd").expect("tgtd runs")));
+    while fs::write("/sys/bus/rbd/remove_single_major", &volume.0).is_err() {}
+    assert_eq!(maps(), foreign);
+    let rig = Rig::real_at(&dir).await;
+    back(&node).await;
+    writes(&node);
+
+    rig.run("tag rollback web1 clean").await;
+    assert_eq!(bytes(), clean, "what was written since the tag is gone");
+    assert_eq!(maps().len(), 2, "the disk it turned away from is not mapped any more");
+    assert!(login(&node).0, "under the same name: {}", login(&node).1);
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
+    let store = rig.run("status").await.one()["datastores"].as_array().unwrap().iter().any(|d| d["export"] == "kernel");
+    assert!(store, "status says which way");
+    let config: String = maps().iter().map(|(n, _)| fs::read_to_string(format!("{MAPS}/{n}/config_info")).unwrap()).collect();
+    assert!(config.contains("name=bmi") && !config.contains(&ours), "the kernel keeps the line, and no key stands in it");
+
+    rig.run("tag rm web1 clean").await;
+    rig.run("node deprovision web1 --keep-volume=kept").await;
+    assert_eq!(maps(), foreign, "a disk that is kept and served by nobody is not mapped");
+    rig.run("volume rm kept").await;
+    rig.run("image rm pooled").await;
+    rig.run("datastore rm ceph").await;
+    assert_eq!(maps(), foreign, "what is not ours was never touched");
+    let told = format!("{:?}{}", rig.run("event ls").await.items, sh("dmesg; cat /proc/keys"));
+    assert!(!told.contains(&ours) && !told.contains("bmid."), "no key stands anywhere: {told}");
+    tell("remove", &foreign[0].0);
+    drop(keep);
+}
