@@ -9,7 +9,8 @@ use crate::model::{
 use crate::rules::Defaults;
 use crate::step::boot::ScriptSecret;
 use crate::step::{
-    Account, Backing, Entry, Lun, MakeStore, MakeTarget, OpenPortal, PutAddress, SeenLun, Serve, StartWorker, WorkerKind,
+    Account, Backing, Entry, Lun, MakeStore, MakeTarget, OpenPortal, PutAddress, SeenLun, Serve, StartWorker,
+    WorkerKind,
 };
 
 /// The target's name of a node.

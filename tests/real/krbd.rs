@@ -76,6 +76,50 @@ async fn served() {
     sh("ip link add eth1 type veth peer name node0; ip link set eth1 up; ip link set node0 up");
     let rig = Rig::real().await;
     rig.run("network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150").await;
+    made(&rig, &cluster, &foreign).await;
+    let node = rig.run("node provision web1 --image pooled --mac 52:54:00:00:00:01 --network net1").await.one().clone();
+    assert_eq!(maps().len(), 2, "{:?}", maps());
+    assert!(login(&node).0, "{}", login(&node).1);
+    assert!(iscsi(&node, "iscsi-readcapacity16 -i INITIATOR").contains("EXPONENT:3"), "blocks of 4 KiB");
+    rig.run("tag create web1 clean").await;
+    let clean = bytes();
+    writes(&node);
+    tgtd_dies(&cluster, &node).await;
+    let written = bytes();
+    assert_ne!(written, clean);
+    let (rig, keep) = host_comes_up_anew(rig, &foreign).await;
+    back(&node).await;
+    assert_eq!(bytes(), written, "the machine's bytes were in the pool");
+    rig.run("tag rollback web1 clean").await;
+    assert_eq!(bytes(), clean, "what was written since the tag is gone");
+    assert_eq!(maps().len(), 2, "the disk it turned away from is not mapped any more");
+    assert!(login(&node).0, "under the same name: {}", login(&node).1);
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
+    let told: String =
+        maps().iter().map(|m| fs::read_to_string(format!("{MAPS}/{}/config_info", m.0)).unwrap()).collect();
+    assert!(
+        told.contains("name=bmi") && !told.contains(&ours),
+        "the kernel keeps its order, and no key stands in that"
+    );
+    all_goes(&rig, &foreign).await;
+    let told = format!("{:?}{}", rig.run("event ls").await.items, sh("dmesg; cat /proc/keys"));
+    assert!(!told.contains(&ours) && !told.contains("bmid."), "no key stands anywhere: {told}");
+    tell("remove", &foreign[0].0);
+    drop(keep);
+}
+
+/// The volume that is mapped: number and name.
+fn volume() -> (String, String) {
+    maps().into_iter().find(|(_, name)| name.contains(".v.")).unwrap()
+}
+
+/// What is on it.
+fn bytes() -> String {
+    sh(&format!("dd if=/dev/rbd{} iflag=direct bs=1M status=none | sha256sum", volume().0))
+}
+
+/// The datastore and its image; the way is chosen by itself.
+async fn made(rig: &Rig, cluster: &Ceph, foreign: &[(String, String)]) {
     let (conf, keyring) = (cluster.conf(), cluster.path("keyring.bmi"));
     let line = format!(
         "datastore create ceph --kind rbd --pool rbd --namespace tenants --conf {} --id bmi --keyring {}",
@@ -84,57 +128,38 @@ async fn served() {
     );
     let fault = rig.refuse(&format!("{line} --export librbd")).await;
     assert!(fault.why.contains("namespaces"), "{fault}");
-    let made = rig.run(&line).await;
-    assert_eq!(made.one()["export"], "kernel", "chosen by itself where the kernel can");
+    assert_eq!(rig.run(&line).await.one()["export"], "kernel", "chosen by itself where the kernel can");
     assert!(!rig.run(&line).await.end.changed, "asked for again");
     assert_eq!(maps(), foreign, "what was mapped to try it out is not any more");
-
+    let status = rig.run("status").await;
+    assert!(status.one()["datastores"].as_array().unwrap().iter().any(|d| d["export"] == "kernel"), "{status:?}");
     let golden = disk(&rig.dir.join("golden.raw"), 16);
     rig.run(&format!("image import {golden} --name pooled --format raw --datastore ceph")).await;
-    let node = rig.run("node provision web1 --image pooled --mac 52:54:00:00:00:01 --network net1").await.one().clone();
-    let mapped = maps();
-    assert_eq!(mapped.len(), 2, "{mapped:?}");
-    assert!(login(&node).0, "{}", login(&node).1);
-    assert!(iscsi(&node, "iscsi-readcapacity16 -i INITIATOR").contains("EXPONENT:3"), "blocks of 4 KiB");
-    rig.run("tag create web1 clean").await;
-    let bytes = || {
-        let disk = maps().into_iter().find(|(_, name)| name.contains(".v.")).unwrap().1;
-        sh(&format!("rbd --conf {} export --no-progress rbd/tenants/{disk} - | sha256sum", conf.display()))
-    };
-    let clean = bytes();
-    writes(&node);
-    assert_ne!(bytes(), clean, "the machine's bytes are in the pool");
+}
 
-    // tgtd dies: the kernel keeps disk and lock, so nobody waits for a dead owner's.
-    let lock = |disk: &str| sh(&format!("rbd --conf {} lock ls rbd/tenants/{disk}", conf.display()));
-    let volume = mapped.iter().find(|(_, name)| name.contains(".v.")).unwrap().clone();
-    writes(&node);
-    let held = lock(&volume.1);
+/// The kernel keeps disk and lock, so nobody waits for a dead owner's.
+async fn tgtd_dies(cluster: &Ceph, node: &Value) {
+    let (mapped, volume) = (maps(), volume().1);
+    let lock = || sh(&format!("rbd --conf {} lock ls rbd/tenants/{volume}", cluster.conf().display()));
+    let held = lock();
     assert!(held.contains("client."), "a disk that was written to is locked: {held}");
     sh(&format!("kill -9 {}", pid_of("tgtd").expect("tgtd runs")));
-    back(&node).await;
-    assert_eq!((maps(), lock(&volume.1)), (mapped, held), "the same map, and its owner lives");
-    writes(&node);
+    back(node).await;
+    assert_eq!((maps(), lock()), (mapped, held), "the same map, and its owner lives");
+    writes(node);
+}
 
-    // The host comes up anew: nothing is mapped, and tgtd is empty.
+/// Nothing is mapped, and tgtd is empty.
+async fn host_comes_up_anew(rig: Rig, foreign: &[(String, String)]) -> (Rig, Option<tempfile::TempDir>) {
+    let ours = volume().0;
     let (dir, keep) = rig.stop().await;
     sh(&format!("kill -9 {}", pid_of("tgtd").expect("tgtd runs")));
-    while fs::write("/sys/bus/rbd/remove_single_major", &volume.0).is_err() {}
+    while fs::write("/sys/bus/rbd/remove_single_major", &ours).is_err() {}
     assert_eq!(maps(), foreign);
-    let rig = Rig::real_at(&dir).await;
-    back(&node).await;
-    writes(&node);
+    (Rig::real_at(&dir).await, keep)
+}
 
-    rig.run("tag rollback web1 clean").await;
-    assert_eq!(bytes(), clean, "what was written since the tag is gone");
-    assert_eq!(maps().len(), 2, "the disk it turned away from is not mapped any more");
-    assert!(login(&node).0, "under the same name: {}", login(&node).1);
-    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
-    let store = rig.run("status").await.one()["datastores"].as_array().unwrap().iter().any(|d| d["export"] == "kernel");
-    assert!(store, "status says which way");
-    let config: String = maps().iter().map(|(n, _)| fs::read_to_string(format!("{MAPS}/{n}/config_info")).unwrap()).collect();
-    assert!(config.contains("name=bmi") && !config.contains(&ours), "the kernel keeps the line, and no key stands in it");
-
+async fn all_goes(rig: &Rig, foreign: &[(String, String)]) {
     rig.run("tag rm web1 clean").await;
     rig.run("node deprovision web1 --keep-volume=kept").await;
     assert_eq!(maps(), foreign, "a disk that is kept and served by nobody is not mapped");
@@ -142,8 +167,4 @@ async fn served() {
     rig.run("image rm pooled").await;
     rig.run("datastore rm ceph").await;
     assert_eq!(maps(), foreign, "what is not ours was never touched");
-    let told = format!("{:?}{}", rig.run("event ls").await.items, sh("dmesg; cat /proc/keys"));
-    assert!(!told.contains(&ours) && !told.contains("bmid."), "no key stands anywhere: {told}");
-    tell("remove", &foreign[0].0);
-    drop(keep);
 }

@@ -76,9 +76,21 @@ impl Ceph {
         let uml = tempfile::Builder::new().prefix("bmid-uml.").tempdir_in("/tmp").unwrap();
         let mut command = self.command();
         // Whatever comes of this process, that kernel and its processes end with it.
-        command.args(["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]);
+        command.args([
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--pid",
+            "--mount",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/uml")).arg(uml.path());
-        for module in ["aes_generic", "cbc", "gcm", "ctr", "hmac", "sha256_generic", "crc32c_generic", "rbd", "veth", "ipv6"] {
+        for module in
+            ["aes_generic", "cbc", "gcm", "ctr", "hmac", "sha256_generic", "crc32c_generic", "rbd", "veth", "ipv6"]
+        {
             command.args(["--module", module]);
         }
         command.arg("env").arg(format!("{ELSEWHERE}={}", self.folder.display()));

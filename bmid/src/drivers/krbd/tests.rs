@@ -105,7 +105,8 @@ fn house() -> House {
     let fake = Fake { sys: folder.path().join("sys"), lines, refuse, module: true };
     fake.lay_out();
     let keyring = folder.path().join("keyring");
-    fs::write(&keyring, format!("[client.other]\n\tkey = AAAA\n[client.bmi]\n\tkey = {KEY}\n\tcaps mon = \"x\"\n")).unwrap();
+    fs::write(&keyring, format!("[client.other]\n\tkey = AAAA\n[client.bmi]\n\tkey = {KEY}\n\tcaps mon = \"x\"\n"))
+        .unwrap();
     let key = KeyFile { path: keyring.to_str().unwrap().to_owned(), user: Some("bmi".to_owned()) };
     let disk = Disk { fsid: "f-1".into(), pool: "p".into(), namespace: "ns".into(), image: "bmi.1.v.2.0".into() };
     let monitors = vec!["10.8.0.1:6789".to_owned(), "10.8.0.3:6789".to_owned()];
@@ -292,7 +293,11 @@ fn a_key_is_found_as_ceph_writes_it_and_never_told() {
     let House { krbd, reach, .. } = &house();
     let file = Path::new(&reach.key.path);
     let whole = reach.key.read().unwrap();
-    assert_eq!((whole.len(), &whole[..2]), (28, &[1, 0][..]), "a key of kind 1, with its time, its length and 16 bytes");
+    assert_eq!(
+        (whole.len(), &whole[..2]),
+        (28, &[1, 0][..]),
+        "a key of kind 1, with its time, its length and 16 bytes"
+    );
     fs::write(file, format!("{KEY}\n")).unwrap();
     assert_eq!(KeyFile { user: None, ..reach.key.clone() }.read().unwrap(), whole, "a file that is the key");
     let cases = [

@@ -109,7 +109,9 @@ fn said(tried: &str, reach: &Reach, e: Errno) -> DriverError {
         Errno::EPERM | Errno::EACCES | Errno::ENOKEY | Errno::EKEYREJECTED => (
             Kind::Unavailable,
             format!("the cluster refuses client.{user}, or bmid may not map"),
-            format!("`ceph auth get client.{user}` shows key and caps (profile rbd); bmid must be root with CAP_SYS_ADMIN"),
+            format!(
+                "`ceph auth get client.{user}` shows key and caps (profile rbd); bmid must be root with CAP_SYS_ADMIN"
+            ),
         ),
         Errno::ENOENT => (
             Kind::Unavailable,

@@ -80,7 +80,11 @@ fn back(at: &At<'_>, s: &SwapLun, path: &str, e: DriverError) -> DriverError {
 /// Opens a backing as a LUN and marks it.
 pub(super) fn put(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
     if let Some(place) = &lun.pool {
-        if place.by_kernel() { kernel::open(at, tid, lun)? } else { pool::open(at, tid, lun)? }
+        if place.by_kernel() {
+            kernel::open(at, tid, lun)?
+        } else {
+            pool::open(at, tid, lun)?
+        }
         return at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id).map_err(|e| at.failed(e));
     }
     match at.client.lun_new(tid, lun.number, &lun.path) {

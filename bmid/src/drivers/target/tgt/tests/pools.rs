@@ -157,7 +157,18 @@ fn a_disk_in_a_pool_is_a_lun_like_any_other() {
     let missing = house.apply(house.target(2, house.lun(7))).unwrap_err();
     assert!(missing.kind == Kind::Unavailable && missing.why.contains("not there"), "{missing:?}");
     let iqn = target.iqn.clone();
-    assert!(house.apply(DropTarget { network: house.tgtd.network, tid: 1, iqn, account: None, force: true, luns: vec![house.lun(1)] }).unwrap());
+    assert!(
+        house
+            .apply(DropTarget {
+                network: house.tgtd.network,
+                tid: 1,
+                iqn,
+                account: None,
+                force: true,
+                luns: vec![house.lun(1)]
+            })
+            .unwrap()
+    );
     assert!(!house.tgtd.log().contains("AQ"), "no key in tgtd's log");
 }
 
