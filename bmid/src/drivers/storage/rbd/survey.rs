@@ -68,7 +68,7 @@ pub(super) fn ask(pool: &Pool, tried: &str) -> Result<Survey, DriverError> {
     let survey: Survey = serde_json::from_slice(&answer).map_err(|e| {
         DriverError::new(Kind::Outside, tried, format!("the answer to `ceph osd dump` is not understood: {e}"))
     })?;
-    let data_pool = pool.cluster.setting("rbd_default_data_pool").unwrap_or_default();
+    let data_pool = pool.cluster.setting("rbd_default_data_pool").map(|p| p.to_string()).unwrap_or_default();
     Ok(Survey { data_pool, ..survey })
 }
 
