@@ -28,7 +28,8 @@ pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Se
 pub use project::{Caller, Meta, Project, Usage};
 pub use record::{Change, Index, IndexKey, Record, Row, Table};
 pub use server::{
-    Dhcp, EngineNetwork, Network, NetworkState, Place, RbdExport, RbdPlace, Server, ServerKind, ServerState,
+    Dhcp, EngineNetwork, Network, NetworkState, Place, RbdExport, RbdPlace, Server, ServerKind, ServerState, Tagging,
+    Trunk,
 };
 pub use size::Bytes;
 pub use time::Time;

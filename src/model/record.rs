@@ -119,6 +119,8 @@ pub enum Index {
     TargetTid = 22,
     /// Unique; key: IQN.
     TargetIqn = 23,
+    /// Unique (a VLAN has one network at most); key: VLAN number.
+    NetworkVlan = 24,
 }
 
 /// One entry of one index.
@@ -265,7 +267,7 @@ rows! {
         one(Index::ServerName, kinded(r.kind, &r.name)),
         one(Index::ServerPath, r.place.as_ref().map_or_else(Vec::new, |p| p.word().into_bytes())),
     ];
-    Network 1 |r| true => [one(Index::NetworkName, owned(&r.owner, &r.name)), one(Index::NetworkSlot, r.slot.to_be_bytes().to_vec())];
+    Network 1 |r| true => [one(Index::NetworkName, owned(&r.owner, &r.name)), one(Index::NetworkSlot, r.slot.to_be_bytes().to_vec()), one(Index::NetworkVlan, r.vlan.map(|v| v.to_be_bytes().to_vec()).unwrap_or_default())];
     EngineNetwork 1 |r| true => [
         one(Index::EngineInterface, under(r.engine, r.interface.as_bytes())),
         many(Index::EngineNetworksOf, under(r.network, &[])),

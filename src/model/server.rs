@@ -177,6 +177,42 @@ impl std::str::FromStr for Dhcp {
     }
 }
 
+/// How frames of a VLAN are tagged on the parent interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Tagging {
+    /// IEEE 802.1Q: a customer tag, what every switch port in trunk mode speaks.
+    #[default]
+    #[serde(rename = "802.1Q")]
+    Dot1q,
+    /// IEEE 802.1ad: a service tag, for providers' networks (QinQ).
+    #[serde(rename = "802.1ad")]
+    Dot1ad,
+}
+
+impl Tagging {
+    /// The standard's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tagging::Dot1q => "802.1Q",
+            Tagging::Dot1ad => "802.1ad",
+        }
+    }
+}
+
+impl std::str::FromStr for Tagging {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Tagging, String> {
+        match s.to_ascii_lowercase().as_str() {
+            "802.1q" => Ok(Tagging::Dot1q),
+            "802.1ad" => Ok(Tagging::Dot1ad),
+            _ => {
+                Err(format!("{:?} is not a way of tagging; 802.1Q or 802.1ad", s.chars().take(40).collect::<String>()))
+            }
+        }
+    }
+}
+
 /// Network lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -216,6 +252,17 @@ pub struct Network {
     pub operation: Option<Id>,
 }
 
+/// Where and how bmid makes an engine's interface on a VLAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// The interface whose link carries the tagged frames.
+    pub parent: String,
+    /// How they are tagged.
+    pub tagging: Tagging,
+    /// Largest packet; none: the parent's.
+    pub mtu: Option<u32>,
+}
+
 /// A network's one interface on one engine. Source: BMI ProvisionEngineVlan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineNetwork {
@@ -229,4 +276,6 @@ pub struct EngineNetwork {
     pub interface: String,
     /// bmid put the address on it, so bmid takes it off again.
     pub address_ours: bool,
+    /// What the interface is, where bmid makes it itself.
+    pub trunk: Option<Trunk>,
 }

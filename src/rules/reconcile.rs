@@ -10,8 +10,8 @@ use crate::model::{
 use crate::rules::Defaults;
 use crate::rules::wanted::{self, NetworkWanted, NodeRecords};
 use crate::step::{
-    Backing, BackingKind, DropEntry, DropTarget, OpenStore, Remove, Seen, SeenTarget, Step, StopWorker, Unserve,
-    WorkerKind,
+    Backing, BackingKind, DropEntry, DropTarget, DropVlan, MakeVlan, OpenStore, Remove, Seen, SeenTarget, Step,
+    StopWorker, Unserve, WorkerKind,
 };
 
 /// All that should exist, out of one consistent look.
@@ -287,7 +287,10 @@ fn runs(workers: &[Seen], kind: WorkerKind) -> bool {
 #[must_use]
 pub fn ground(network: &Network, want: &NetworkWanted, digest: &str, seen: &SeenNetwork) -> Vec<Difference> {
     let mut out = Vec::new();
-    if !seen.addresses.contains(&Seen::Address(want.address.address)) {
+    if let Some(vlan) = want.vlan.as_ref().filter(|v| !stands(v, &seen.addresses)) {
+        let what = format!("interface {} for VLAN {} is missing, down or different", vlan.interface, vlan.vlan);
+        out.push(of_network(network, what, vec![vlan.clone().into(), want.address.clone().into()]));
+    } else if !seen.addresses.contains(&Seen::Address(want.address.address)) {
         let what = format!("{} is not on interface {}", want.address.address, want.address.interface);
         out.push(of_network(network, what, vec![want.address.clone().into()]));
     }
@@ -302,6 +305,16 @@ pub fn ground(network: &Network, want: &NetworkWanted, digest: &str, seen: &Seen
     }
     out.extend(seen.run_again(network, WorkerKind::Tgtd, want.tgtd.clone().into()));
     out
+}
+
+/// Whether a VLAN's interface is as it should be.
+fn stands(want: &MakeVlan, seen: &[Seen]) -> bool {
+    seen.iter().any(|s| {
+        let Seen::Vlan(v) = s else { return false };
+        (v.interface.as_str(), v.parent.as_str(), v.vlan, v.tagging)
+            == (want.interface.as_str(), want.parent.as_str(), want.vlan, want.tagging)
+            && v.mtu == want.mtu.unwrap_or(v.parent_mtu)
+    })
 }
 
 fn whole(target: &SeenTarget, want: &crate::step::MakeTarget) -> bool {
@@ -404,7 +417,8 @@ pub fn doors(network: &Network, want: &NetworkWanted, targets: &[Seen], seen: &S
 #[must_use]
 pub fn unknown_network(id: Id) -> Difference {
     let stop = |kind| Step::from(StopWorker { network: id, kind });
-    let text = "workers or files of a network that no record wants".to_owned();
-    let steps = vec![stop(WorkerKind::Dnsmasq), stop(WorkerKind::Tgtd), Unserve { network: id }.into()];
+    let text = "workers, files or an interface of a network that no record wants".to_owned();
+    let vlan = DropVlan { network: id, interface: String::new() };
+    let steps = vec![stop(WorkerKind::Dnsmasq), stop(WorkerKind::Tgtd), Unserve { network: id }.into(), vlan.into()];
     orphan("network", id, text, steps, Expect::NoNetwork(id))
 }

@@ -99,7 +99,14 @@ fn ground(nodes: u8) -> Memory {
     };
     m.put(store());
     m.put(network());
-    m.put(EngineNetwork { id: id(4), network: id(2), engine: id(1), interface: "eth1".into(), address_ours: true });
+    m.put(EngineNetwork {
+        id: id(4),
+        network: id(2),
+        engine: id(1),
+        interface: "eth1".into(),
+        address_ours: true,
+        trunk: None,
+    });
     for n in 0..nodes {
         let (node, volume) = (id(100 + n), id(200u8.wrapping_add(n)));
         m.put(Node {
@@ -271,7 +278,14 @@ fn a_target_that_lets_others_in_or_has_another_disk_differs() {
 fn ground_before_doors_and_nothing_twice() {
     let (n, on) = (
         network(),
-        EngineNetwork { id: id(4), network: id(2), engine: id(1), interface: "eth1".into(), address_ours: true },
+        EngineNetwork {
+            id: id(4),
+            network: id(2),
+            engine: id(1),
+            interface: "eth1".into(),
+            address_ours: true,
+            trunk: None,
+        },
     );
     let want = wanted::network(&n, &on, &defaults());
     let nothing = SeenNetwork::default();
@@ -297,7 +311,14 @@ fn ground_before_doors_and_nothing_twice() {
 fn a_silent_worker_is_left_alone_until_it_hangs_and_is_then_ended_before_a_new_one_starts() {
     let (n, on) = (
         network(),
-        EngineNetwork { id: id(4), network: id(2), engine: id(1), interface: "eth1".into(), address_ours: true },
+        EngineNetwork {
+            id: id(4),
+            network: id(2),
+            engine: id(1),
+            interface: "eth1".into(),
+            address_ours: true,
+            trunk: None,
+        },
     );
     let want = wanted::network(&n, &on, &defaults());
     let seen = |hung| SeenNetwork {

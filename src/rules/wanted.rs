@@ -9,7 +9,7 @@ use crate::model::{
 use crate::rules::Defaults;
 use crate::step::boot::ScriptSecret;
 use crate::step::{
-    Account, Backing, Entry, Lun, MakeStore, MakeTarget, OpenPortal, PutAddress, SeenLun, Serve, StartWorker,
+    Account, Backing, Entry, Lun, MakeStore, MakeTarget, MakeVlan, OpenPortal, PutAddress, SeenLun, Serve, StartWorker,
     WorkerKind,
 };
 
@@ -166,6 +166,8 @@ pub fn make_store(server: &Server, engine: Id) -> Option<MakeStore> {
 /// What a network needs, in the order it is set up.
 #[derive(Clone, Debug)]
 pub struct NetworkWanted {
+    /// The engine's interface, where bmid makes it.
+    pub vlan: Option<MakeVlan>,
     /// The engine's address.
     pub address: PutAddress,
     /// The boot service's layout.
@@ -183,6 +185,7 @@ pub struct NetworkWanted {
 pub fn network(network: &Network, on: &EngineNetwork, defaults: &Defaults) -> NetworkWanted {
     let worker = |kind| StartWorker { network: network.id, kind, slot: network.slot, port: defaults.port };
     NetworkWanted {
+        vlan: vlan(network, on),
         address: PutAddress {
             network: network.id,
             interface: on.interface.clone(),
@@ -205,6 +208,19 @@ pub fn network(network: &Network, on: &EngineNetwork, defaults: &Defaults) -> Ne
         },
         dnsmasq: worker(WorkerKind::Dnsmasq),
     }
+}
+
+/// The interface on a network's VLAN, where bmid makes it.
+fn vlan(network: &Network, on: &EngineNetwork) -> Option<MakeVlan> {
+    let (vlan, trunk) = (network.vlan?, on.trunk.as_ref()?);
+    Some(MakeVlan {
+        network: network.id,
+        interface: on.interface.clone(),
+        parent: trunk.parent.clone(),
+        vlan,
+        tagging: trunk.tagging,
+        mtu: trunk.mtu,
+    })
 }
 
 /// A network's interface on this engine.

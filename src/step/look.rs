@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Seen, WorkerKind};
-use crate::model::{Bytes, Cidr, Id, Place, RbdPlace};
+use crate::model::{Bytes, Cidr, Id, Place, RbdPlace, Tagging};
 
 /// A question to a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,6 +70,21 @@ pub struct InterfaceFacts {
     pub mtu: u32,
     /// The loopback interface.
     pub loopback: bool,
+    /// What it is on a VLAN, if it is an interface on one.
+    pub vlan: Option<VlanFacts>,
+}
+
+/// An interface on a VLAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VlanFacts {
+    /// Whose link carries its frames; empty if that is in another network namespace.
+    pub parent: String,
+    /// The VLAN.
+    pub vlan: u16,
+    /// How frames are tagged.
+    pub tagging: Tagging,
+    /// The network bmid made it for, if bmid did.
+    pub network: Option<Id>,
 }
 
 /// What a datastore can and has.

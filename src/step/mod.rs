@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Id;
 pub use boot::{BootStep, DropEntry, Entry, Serve, Unserve};
-pub use look::{DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Severity};
-pub use network::{DropAddress, NetworkStep, PutAddress};
-pub use seen::{Scope, Seen, SeenLun, SeenTarget, Session};
+pub use look::{DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Severity, VlanFacts};
+pub use network::{DropAddress, DropVlan, MakeVlan, NetworkStep, PutAddress};
+pub use seen::{Scope, Seen, SeenLun, SeenTarget, SeenVlan, Session};
 pub use storage::{
     Backing, BackingKind, Clone, Export, Import, Imported, MakeStore, OpenStore, Remove, StorageStep, UnmakeStore,
 };
@@ -36,7 +36,7 @@ pub enum Step {
     Target(TargetStep),
     /// What machines are told on a network: DHCP, TFTP, scripts.
     Boot(BootStep),
-    /// An address on an interface.
+    /// An interface on a VLAN, or an address on an interface.
     Network(NetworkStep),
     /// A process that must run.
     Worker(WorkerStep),

@@ -1,9 +1,42 @@
-//! The engine's addresses on interfaces. VLAN interfaces join here later.
+//! The engine's interfaces on VLANs, and its addresses on interfaces.
 
 use serde::{Deserialize, Serialize};
 
 use super::family;
-use crate::model::{Cidr, Id};
+use crate::model::{Cidr, Id, Tagging};
+
+/// Makes the engine's interface on a VLAN: a sub-interface of `parent`, marked as bmid's for this network, and up. An interface
+/// of that name or VLAN that is not ours is refused, never taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeVlan {
+    /// For which network.
+    pub network: Id,
+    /// The name it gets, at most 15 characters.
+    pub interface: String,
+    /// The interface whose link carries the tagged frames: a network card, a bond or a bridge.
+    pub parent: String,
+    /// The VLAN, 1 to 4094.
+    pub vlan: u16,
+    /// How frames are tagged.
+    pub tagging: Tagging,
+    /// Largest packet; none: the parent's.
+    pub mtu: Option<u32>,
+}
+
+/// Takes a network's VLAN interfaces away, whatever they are called. One that is not ours stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropVlan {
+    /// For which network.
+    pub network: Id,
+    /// The name it should have: a half-made one is known by it alone.
+    pub interface: String,
+}
+
+/// The name of the engine's interface on a VLAN: a VLAN has one network at most, so the number alone tells them apart.
+#[must_use]
+pub fn vlan_interface(vlan: u16) -> String {
+    format!("bmi-v{vlan}")
+}
 
 /// Puts the engine's address on an interface (and a private IPv6 one, so that router solicitations are answered and iPXE
 /// does not wait for them), and brings it up. Refused if the address sits on another interface.
@@ -45,8 +78,9 @@ pub fn ipv6_prefix(network: Id) -> std::net::Ipv6Addr {
 
 family! {
     /// Steps of the network drivers.
-    NetworkStep in Network { PutAddress, DropAddress } undo {
+    NetworkStep in Network { PutAddress, DropAddress, MakeVlan, DropVlan } undo {
         PutAddress => |s| DropAddress { network: s.network, interface: s.interface.clone(), address: s.address, ours: s.ours },
+        MakeVlan => |s| DropVlan { network: s.network, interface: s.interface.clone() },
     }
 }
 
@@ -57,6 +91,8 @@ impl NetworkStep {
         match self {
             NetworkStep::PutAddress(s) => s.network,
             NetworkStep::DropAddress(s) => s.network,
+            NetworkStep::MakeVlan(s) => s.network,
+            NetworkStep::DropVlan(s) => s.network,
         }
     }
 
@@ -64,6 +100,8 @@ impl NetworkStep {
         match self {
             NetworkStep::PutAddress(s) => format!("put {} on {}", s.address, s.interface),
             NetworkStep::DropAddress(s) => format!("take {} off {}", s.address, s.interface),
+            NetworkStep::MakeVlan(s) => format!("make {} for VLAN {} on {}", s.interface, s.vlan, s.parent),
+            NetworkStep::DropVlan(s) => format!("remove the VLAN interface of network {}", s.network),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::{Backing, WorkerKind};
-use crate::model::{Cidr, Id, Mac, Place};
+use crate::model::{Cidr, Id, Mac, Place, Tagging};
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,23 @@ pub struct SeenTarget {
     pub sessions: Vec<Session>,
 }
 
+/// The engine's interface on a VLAN, as the kernel has it; it is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenVlan {
+    /// Its name.
+    pub interface: String,
+    /// Whose link carries its frames.
+    pub parent: String,
+    /// The VLAN.
+    pub vlan: u16,
+    /// How frames are tagged.
+    pub tagging: Tagging,
+    /// Largest packet.
+    pub mtu: u32,
+    /// The parent's.
+    pub parent_mtu: u32,
+}
+
 /// One thing outside that carries our mark.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
@@ -95,4 +112,6 @@ pub enum Seen {
     Worker(WorkerKind, u32),
     /// A network this driver has something of.
     Network(Id),
+    /// The network's interface on its VLAN.
+    Vlan(SeenVlan),
 }

@@ -32,3 +32,4 @@ mod nodes;
 mod rig;
 mod secrets;
 mod things;
+mod vlans;

@@ -120,7 +120,7 @@ fn whole(template: &Template, dir: &Path) -> Result<(), String> {
 
 /// What a host forgets when it goes down.
 fn lose(case: &Case, dir: &Path) {
-    for kind in ["worker", "targets", "accounts", "portals", "address", "sessions"] {
+    for kind in ["worker", "targets", "accounts", "portals", "address", "sessions", "vlan"] {
         let objects = fs::read_dir(dir.join("world/objects").join(kind)).into_iter().flatten().flatten();
         for object in objects.filter(|_| case.host) {
             fs::remove_file(object.path()).expect("an object");

@@ -48,6 +48,7 @@ pub const GROUND: &[&str] = &[
 ];
 
 const NET2: &str = "network create net2 --interface eth2 --address 10.9.1.1/24 --range 10.9.1.100-10.9.1.150";
+const NET3: &str = "network create net3 --interface eth3 --vlan 103 --mtu 1400 --address 10.9.3.1/24";
 /// A datastore of its own.
 pub const FAST: &str = "datastore create fast --path /srv/bmid-kill/fast";
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
@@ -93,7 +94,9 @@ pub const SCENARIOS: &[Scenario] = &[
     special(plain("datastore.create", "first start", &[], &[]), Special::FirstStart),
     plain("datastore.rm", "", &[FAST], &["datastore rm fast"]),
     plain("network.create", "", &[], &[NET2]),
+    plain("network.create", "on a VLAN", &[], &[NET3]),
     plain("network.rm", "", &[NET2], &["network rm net2"]),
+    plain("network.rm", "on a VLAN", &[NET3], &["network rm net3"]),
     special(plain("image.import", "", &[], &[OTHER]), Special::Import),
     plain("image.rename", "", &[], &["image rename golden silver"]),
     plain("image.copy", "", &[], &["image copy golden silver"]),

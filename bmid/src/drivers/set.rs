@@ -27,7 +27,7 @@ impl DriverSet {
             storage: Box::new(storage),
             target: Box::new(target),
             boot: Box::new(boot::Dnsmasq::new(paths.clone(), Arc::clone(&unseal))),
-            network: Box::new(network::Netlink::new()),
+            network: Box::new(network::Netlink::new(paths)),
             worker: Box::new(workers.clone()),
             watch: Arc::new(workers),
             news: Arc::new(network::Netlink::listening()),

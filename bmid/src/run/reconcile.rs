@@ -198,7 +198,7 @@ impl Engine {
     /// Networks that drivers have something of and rows do not.
     async fn reconcile_unknown(self: &Arc<Engine>, rows: &Arc<Rows>, pass: Pass) -> Vec<Repair> {
         let mut ids: Vec<Id> = Vec::new();
-        for ask in [Ask::Worker, Ask::Boot, Ask::Target] {
+        for ask in [Ask::Worker, Ask::Boot, Ask::Target, Ask::Network] {
             // A driver that cannot say has nothing to collect now; the next pass asks again.
             for seen in self.observe(ask, &Scope::Networks).await.unwrap_or_default() {
                 if let Seen::Network(id) = seen {

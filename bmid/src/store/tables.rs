@@ -209,6 +209,7 @@ pub(super) fn index_words(index: Index) -> (&'static str, &'static str) {
         Index::TargetOf => ("node", "target_of"),
         Index::TargetTid => ("target number", "target_tid"),
         Index::TargetIqn => ("IQN", "target_iqn"),
+        Index::NetworkVlan => ("VLAN", "network_vlan"),
         Index::Live => ("table", "live"),
         Index::EngineNetworksOf => ("network", "engine_networks_of"),
         Index::InDatastore => ("datastore", "in_datastore"),

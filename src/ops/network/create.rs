@@ -1,13 +1,20 @@
-//! `network create`: an interface begins to serve boots: address, boot service, tgtd, portal, dnsmasq, in that order.
+//! `network create`: an interface begins to serve boots: the interface itself on a VLAN, address, boot service, tgtd, portal,
+//! dnsmasq, in that order.
 
 use serde::{Deserialize, Serialize};
 
 use super::{NetworkView, view_of};
 use crate::model::record::{owned, under};
-use crate::model::{Cidr, Dhcp, EngineNetwork, Fault, Index, Kind, Name, Network, NetworkState, Range, ViewExt};
+use crate::model::{
+    Cidr, Dhcp, EngineNetwork, Fault, Index, Kind, Name, Network, NetworkState, Range, Tagging, Trunk, ViewExt,
+};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::{allocate, wanted};
-use crate::step::{Fact, InterfaceFacts, Look};
+use crate::step::network::vlan_interface;
+use crate::step::{Fact, InterfaceFacts, Look, VlanFacts};
+
+/// What a boot network's largest packet may be: IPv4's least that every machine takes, and the largest frames there are.
+const MTU: std::ops::RangeInclusive<u32> = 576..=65_535;
 
 /// Begin to serve boots on an interface.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -15,9 +22,13 @@ use crate::step::{Fact, InterfaceFacts, Look};
 pub struct NetworkCreate {
     /// Its name
     pub name: Name,
-    /// The interface nodes are reached through, as it is (untagged)
+    /// The interface nodes are reached through: as it is (untagged), or with --vlan the one that carries the tagged frames
     #[arg(long, value_name = "IF")]
     pub interface: String,
+    /// The VLAN, 1 to 4094: bmid makes the interface on it itself
+    #[arg(long, value_name = "N")]
+    #[serde(default)]
+    pub vlan: Option<u16>,
     /// The engine's address there with prefix length; put on the interface if it is not there yet
     #[arg(long, value_name = "CIDR")]
     pub address: Cidr,
@@ -28,6 +39,14 @@ pub struct NetworkCreate {
     #[arg(long, default_value = "serve")]
     #[serde(default = "serve")]
     pub dhcp: Dhcp,
+    /// Largest packet on the VLAN; without it the interface's own
+    #[arg(long, value_name = "BYTES", requires = "vlan")]
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// 802.1Q, or 802.1ad (a provider's service tag)
+    #[arg(long, default_value = "802.1Q", requires = "vlan")]
+    #[serde(default)]
+    pub tagging: Tagging,
 }
 
 fn serve() -> Dhcp {
@@ -74,13 +93,38 @@ impl NetworkCreate {
         Ok(())
     }
 
+    fn check_vlan(&self) -> Result<(), Fault> {
+        match self.vlan {
+            Some(n) if !(1..=4094).contains(&n) => Err(Fault::invalid(format!("{n} is not a VLAN"))
+                .fix("VLANs are numbered 1 to 4094; 0 and 4095 are reserved (IEEE 802.1Q)")),
+            None if self.mtu.is_some() || self.tagging != Tagging::Dot1q => {
+                Err(Fault::invalid("an MTU and a way of tagging are for VLANs")
+                    .fix("give --vlan; an untagged interface is used as it is"))
+            }
+            _ if self.mtu.is_some_and(|m| !(MTU.contains(&m))) => {
+                Err(Fault::invalid(format!("an MTU of {} does not fit a boot network", self.mtu.unwrap_or_default()))
+                    .fix(format!("use {} to {}", MTU.start(), MTU.end())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The interface that nodes are reached through.
+    fn own_interface(&self) -> String {
+        self.vlan.map_or_else(|| self.interface.clone(), vlan_interface)
+    }
+
+    fn trunk(&self) -> Option<Trunk> {
+        self.vlan.map(|_| Trunk { parent: self.interface.clone(), tagging: self.tagging, mtu: self.mtu })
+    }
+
     /// The network as it stands already, if it is exactly this one.
     fn same(&self, cx: &Cx<'_>) -> Result<Option<Network>, Fault> {
         let key = owned(cx.project(), &self.name);
         let Some(old) = cx.view.by_key::<Network>(Index::NetworkName, &key)? else { return Ok(None) };
         let on = wanted::engine_network(cx.view, old.id)?;
         if (old.address, old.range, old.dhcp, old.state) == (self.address, self.range, self.dhcp, NetworkState::Ready)
-            && on.interface == self.interface
+            && (on.interface, on.trunk) == (self.own_interface(), self.trunk())
         {
             return Ok(Some(old));
         }
@@ -99,8 +143,15 @@ impl NetworkCreate {
                 .fix("give each network a subnet of its own"));
             }
         }
-        if let Some(taken) =
-            cx.view.by_key::<EngineNetwork>(Index::EngineInterface, &under(cx.engine(), self.interface.as_bytes()))?
+        if let Some(vlan) = self.vlan
+            && let Some(other) = cx.view.by_key::<Network>(Index::NetworkVlan, &vlan.to_be_bytes())?
+        {
+            return Err(Fault::conflict(format!("VLAN {vlan} is that of network {} already", other.name))
+                .fix("use another VLAN, or remove that network"));
+        }
+        if let Some(taken) = cx
+            .view
+            .by_key::<EngineNetwork>(Index::EngineInterface, &under(cx.engine(), self.own_interface().as_bytes()))?
         {
             let other = cx.view.must::<Network>(taken.network)?;
             return Err(Fault::conflict(format!("interface {} serves network {} already", self.interface, other.name))
@@ -131,10 +182,59 @@ impl NetworkCreate {
                 Fault::invalid("nodes cannot boot over the loopback interface").fix(format!("use one of {}", names()))
             );
         }
-        for other in all.iter().filter(|i| i.name != self.interface) {
+        let mine = self.own_interface();
+        for other in all.iter().filter(|i| i.name != mine) {
             self.check_elsewhere(other)?;
         }
-        Ok(!own.addresses.contains(&self.address))
+        match self.vlan {
+            Some(vlan) => self.check_parent(own).and_then(|()| self.check_tagged(all, vlan)).map(|()| true),
+            None => Ok(!own.addresses.contains(&self.address)),
+        }
+    }
+
+    /// Refuses a parent that cannot carry the VLAN.
+    fn check_parent(&self, parent: &InterfaceFacts) -> Result<(), Fault> {
+        let name = &parent.name;
+        match &parent.vlan {
+            Some(VlanFacts { network: Some(_), .. }) => {
+                return Err(Fault::invalid(format!("{name} is bmid's own interface on a VLAN"))
+                    .fix("give the network card, bond or bridge beneath"));
+            }
+            Some(on) => {
+                return Err(Fault::invalid(format!("{name} is on VLAN {} of {} itself", on.vlan, on.parent))
+                    .fix(format!("give the interface beneath: --interface {}", on.parent)));
+            }
+            None => {}
+        }
+        if !parent.up {
+            return Err(Fault::conflict(format!("interface {name} is down"))
+                .fix(format!("bring it up: ip link set dev {name} up")));
+        }
+        match self.mtu.filter(|m| *m > parent.mtu) {
+            Some(mtu) => {
+                Err(Fault::invalid(format!("an MTU of {mtu} is more than the {} of interface {name}", parent.mtu))
+                    .fix(format!("raise it first: ip link set dev {name} mtu {mtu}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a name or a VLAN that an interface of the host has.
+    fn check_tagged(&self, all: &[InterfaceFacts], vlan: u16) -> Result<(), Fault> {
+        let mine = vlan_interface(vlan);
+        let tagged = |i: &&InterfaceFacts| {
+            let on = |v: &VlanFacts| (&v.parent, v.vlan, v.tagging) == (&self.interface, vlan, self.tagging);
+            i.name == mine || i.vlan.as_ref().is_some_and(on)
+        };
+        let Some(taken) = all.iter().find(tagged) else { return Ok(()) };
+        let name = &taken.name;
+        if taken.vlan.as_ref().is_some_and(|v| v.network.is_some()) {
+            return Err(Fault::conflict(format!("interface {name} is there for a network that has no record"))
+                .fix("`bmictl reconcile` removes what no record wants; look with --check first"));
+        }
+        let why = if *name == mine { "bmid would call its own so" } else { "that VLAN is on it" };
+        Err(Fault::conflict(format!("there is an interface {name} that is not bmid's, and {why}"))
+            .fix(format!("use another VLAN, or remove it: ip link del {name}")))
     }
 
     fn check_elsewhere(&self, other: &InterfaceFacts) -> Result<(), Fault> {
@@ -160,6 +260,7 @@ impl Op for NetworkCreate {
         examples: &[
             "network create rack1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150",
             "network create rack2 --interface eth2 --address 10.9.1.1/24 --dhcp proxy",
+            "network create tenant7 --interface eth1 --vlan 107 --address 10.107.0.1/24",
         ],
         effect: Effect::Change,
         shape: Shape::One,
@@ -174,6 +275,7 @@ impl Op for NetworkCreate {
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
         self.check_name()?;
+        self.check_vlan()?;
         self.check_range()?;
         if let Some(old) = self.same(cx)? {
             return Ok(Plan::already("network", old.id, &old.name));
@@ -185,7 +287,7 @@ impl Op for NetworkCreate {
             id: cx.id(),
             owner: cx.project().clone(),
             name: self.name.clone(),
-            vlan: None,
+            vlan: self.vlan,
             address: self.address,
             range: self.range,
             dhcp: self.dhcp,
@@ -198,12 +300,16 @@ impl Op for NetworkCreate {
             id: cx.id(),
             network: network.id,
             engine: cx.engine(),
-            interface: self.interface.clone(),
+            interface: self.own_interface(),
             address_ours: ours,
+            trunk: self.trunk(),
         };
         let want = wanted::network(&network, &on, cx.defaults);
         let mut part = PartPlan::default();
         part.about("network", network.id, &network.name);
+        if let Some(vlan) = want.vlan {
+            part.script.first(vlan);
+        }
         part.script.first(want.address);
         part.script.first(want.serve);
         part.script.first(want.tgtd);

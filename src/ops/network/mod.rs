@@ -24,6 +24,10 @@ pub struct NetworkView {
     pub vlan: Option<u16>,
     /// Interface on this engine.
     pub interface: Option<String>,
+    /// The interface whose link carries the VLAN's frames.
+    pub parent: Option<String>,
+    /// Largest packet, if one was given.
+    pub mtu: Option<u32>,
     /// The engine's address with prefix length.
     pub address: String,
     /// Addresses nodes get.
@@ -55,12 +59,16 @@ pub fn view_of(view: &dyn View, network: &Network, facts: &Facts, defaults: &Def
         Some(Fact::Workers(w)) => Some(w.clone()),
         _ => None,
     };
+    let on = wanted::engine_network(view, network.id).ok();
+    let trunk = on.as_ref().and_then(|e| e.trunk.clone());
     Ok(NetworkView {
         id: network.id,
         name: network.name.to_string(),
         owner: network.owner.clone(),
         vlan: network.vlan,
-        interface: wanted::engine_network(view, network.id).ok().map(|e| e.interface),
+        interface: on.map(|e| e.interface),
+        mtu: trunk.as_ref().and_then(|t| t.mtu),
+        parent: trunk.map(|t| t.parent),
         address: network.address.to_string(),
         range: network.range,
         dhcp: network.dhcp,

@@ -7,7 +7,7 @@ use crate::model::record::under;
 use crate::model::{Change, Fault, Index, Network, NetworkState, Node, Ref, ViewExt};
 use crate::ops::{Answering, Cx, Effect, Gone, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::wanted;
-use crate::step::{DropAddress, StopWorker, Unserve, WorkerKind};
+use crate::step::{DropAddress, DropVlan, StopWorker, Unserve, WorkerKind};
 
 /// Stop serving a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -59,6 +59,9 @@ impl Op for NetworkRm {
             address: network.address,
             ours: on.address_ours,
         });
+        if on.trunk.is_some() {
+            part.script.then(DropVlan { network: network.id, interface: on.interface.clone() });
+        }
         part.commit.push(Change::delete(&on));
         part.row(
             Network { state: NetworkState::Deleting, operation: Some(cx.operation), ..network.clone() },

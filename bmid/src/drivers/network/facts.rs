@@ -10,6 +10,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use super::netlink;
+use super::vlan::{self, Mark};
 use crate::drivers::DriverError;
 
 /// An interface as the kernel has it.
@@ -57,11 +58,13 @@ pub(super) fn interfaces(tried: impl FnOnce() -> String) -> Result<Vec<Interface
 }
 
 /// As others are told, with their MTUs.
-pub(super) fn told(all: Vec<Interface>) -> Vec<InterfaceFacts> {
-    let mtus = netlink::mtus().unwrap_or_default();
+pub(super) fn told(mark: &Mark, all: Vec<Interface>) -> Vec<InterfaceFacts> {
+    let links = netlink::links().unwrap_or_default();
+    let mtu = |name: &str| links.iter().find(|l| l.name == name).map(|l| l.mtu).filter(|m| *m > 0);
     let told = |i: Interface| InterfaceFacts {
         // The kernel's usual one, should it be the only thing that cannot be found out.
-        mtu: mtus.get(&i.name).copied().or_else(|| sysfs_mtu(&i.name)).unwrap_or(1500),
+        mtu: mtu(&i.name).or_else(|| sysfs_mtu(&i.name)).unwrap_or(1500),
+        vlan: vlan::told(mark, &links, &i.name),
         name: i.name,
         addresses: i.addresses,
         up: i.up,

@@ -1,7 +1,8 @@
-//! The network driver: the engine's addresses on interfaces, and what interfaces there are.
+//! The network driver: the engine's interfaces on VLANs, its addresses on interfaces, and what interfaces there are.
 //!
 //! It puts an address where it is absent and takes off only what a record calls bmid's. Other addresses, routes and the
-//! state of a link that is up are never touched; it brings interfaces up and none down.
+//! state of a link that is up are never touched; it brings interfaces up and none down. Only VLAN interfaces that carry its
+//! mark are removed (vlan.rs).
 //!
 //! IPv4 addresses carry no mark, so an observation tells all of the interface's, provided that everything [`PutAddress`]
 //! does is so there: the link is up and has the network's private IPv6 address (where IPv6 is on). Only an address that a
@@ -14,6 +15,7 @@ mod facts;
 mod netlink;
 mod news;
 pub mod sim;
+mod vlan;
 
 pub use news::News;
 
@@ -23,14 +25,17 @@ use bmi::model::{Cidr, Id, Kind};
 use bmi::step::network::ipv6_prefix;
 use bmi::step::{DropAddress, Fact, Finding, InterfaceFacts, Look, NetworkStep, PutAddress, Scope, Seen, Severity};
 
-use super::{Done, Driver, DriverError, StepCx};
+use super::{Done, Driver, DriverError, Paths, StepCx};
 use facts::{Interface, interfaces};
+use vlan::Mark;
 
 /// Addresses of this host, in the network namespace bmid was started in.
 #[derive(Default)]
 pub struct Netlink {
     /// Where the kernel tells of changes; none where it does not.
     news: Option<rtnetlink::sys::Socket>,
+    /// What its VLAN interfaces are marked with.
+    mark: Mark,
 }
 
 /// Prefix length of the private IPv6 subnets.
@@ -39,8 +44,8 @@ const PREFIX6: u8 = 64;
 impl Netlink {
     /// A driver for this host's interfaces.
     #[must_use]
-    pub fn new() -> Netlink {
-        Netlink::default()
+    pub fn new(paths: &Paths) -> Netlink {
+        Netlink { news: None, mark: Mark::new(&paths.run) }
     }
 
     /// The same, and it hears of changes of interfaces from now on.
@@ -48,7 +53,7 @@ impl Netlink {
     pub fn listening() -> Netlink {
         // Without it reconcile comes by its timer.
         let news = news::listen().inspect_err(|e| tracing::warn!("changes of interfaces are not noticed: {e}"));
-        Netlink { news: news.ok() }
+        Netlink { news: news.ok(), mark: Mark::default() }
     }
 
     fn put(s: &PutAddress) -> Result<bool, DriverError> {
@@ -103,7 +108,19 @@ impl Netlink {
         Ok(())
     }
 
-    fn seen(network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
+    fn seen(&self, network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
+        let mut out = self.addresses(network, interface)?;
+        let links = netlink::links().map_err(|e| DriverError::io(format!("look at {interface}"), e))?;
+        out.extend(vlan::seen(&self.mark, &links, network, interface).map(Seen::Vlan));
+        Ok(out)
+    }
+
+    fn networks(&self) -> Result<Vec<Seen>, DriverError> {
+        let links = netlink::links().map_err(|e| DriverError::io("list interfaces", e))?;
+        Ok(links.iter().filter_map(|l| self.mark.network(l)).map(Seen::Network).collect())
+    }
+
+    fn addresses(&self, network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
         let all = interfaces(|| format!("list addresses of {interface}"))?;
         let Some(at) = all.iter().find(|i| i.name == interface) else { return Ok(Vec::new()) };
         if !at.up || (!at.has(private(network)) && facts::ipv6_is_on(interface)) {
@@ -156,27 +173,30 @@ impl Driver for Netlink {
         match step {
             NetworkStep::PutAddress(s) => Self::put(s),
             NetworkStep::DropAddress(s) => Self::take(s),
+            NetworkStep::MakeVlan(s) => vlan::make(&self.mark, s),
+            NetworkStep::DropVlan(s) => vlan::remove(&self.mark, s),
         }
         .map(Done::changed)
     }
 
     fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {
         match scope {
-            Scope::Network { network, interface } => Self::seen(*network, interface),
-            // Addresses do not tell whose network they are of.
-            Scope::Networks | Scope::Datastore { .. } => Ok(Vec::new()),
+            Scope::Network { network, interface } => self.seen(*network, interface),
+            // Addresses do not tell whose network they are of; interfaces on VLANs do.
+            Scope::Networks => self.networks(),
+            Scope::Datastore { .. } => Ok(Vec::new()),
         }
     }
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         let all = || interfaces(|| "list interfaces".to_owned());
         match look {
-            Look::Interfaces => Some(all().map(|all| Fact::Interfaces(facts::told(all)))),
+            Look::Interfaces => Some(all().map(|all| Fact::Interfaces(facts::told(&self.mark, all)))),
             Look::Doctor { networks } => {
                 let told = |n: &(Id, String, String), all: &[_]| findings(all, n, facts::ipv6_is_on(&n.1));
                 Some(
                     all()
-                        .map(facts::told)
+                        .map(|all| facts::told(&self.mark, all))
                         .map(|all| networks.iter().flat_map(|n| told(n, &all)).collect())
                         .map(Fact::Findings),
                 )

@@ -1,15 +1,19 @@
 //! Changes by rtnetlink. Each call has a connection and a runtime of its own, so it belongs to the network namespace of
 //! the thread that calls, and nothing outlives it. "There already" and "gone already" are success.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 
+use bmi::model::Tagging;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
-use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::{Handle, LinkUnspec};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+};
+use rtnetlink::{Handle, LinkUnspec, LinkVlan};
+
+use super::vlan::{GROUP, Link};
 
 /// Puts an address on an interface. False: it was there.
 pub(super) fn add(interface: &str, address: IpAddr, prefix: u8) -> io::Result<bool> {
@@ -45,24 +49,73 @@ pub(super) fn bring_up(interface: &str) -> io::Result<()> {
     })
 }
 
-/// The MTU of every interface. A link that cannot be decoded is missing, not an error.
-pub(super) fn mtus() -> io::Result<BTreeMap<String, u32>> {
+/// Makes an interface on a VLAN, down, in bmid's group; gives its index.
+pub(super) fn make_vlan(name: &str, parent: u32, vlan: u16, tagging: Tagging, mtu: u32) -> io::Result<u32> {
+    let protocol = match tagging {
+        Tagging::Dot1q => VlanProtocol::Ieee8021Q,
+        Tagging::Dot1ad => VlanProtocol::Ieee8021Ad,
+    };
+    let message = LinkVlan::new(name, parent, vlan).protocol(protocol).mtu(mtu).link_group(GROUP).build();
+    run(|handle| async move { handle.link().add(message).execute().await.map_err(told) })?;
+    index(name)
+}
+
+/// Gives an interface its alias and its MTU, and brings it up.
+pub(super) fn finish(index: u32, alias: &str, mtu: u32) -> io::Result<()> {
+    let message = LinkUnspec::new_with_index(index).alias(alias).mtu(mtu).up().build();
+    run(|handle| async move { handle.link().set(message).execute().await.map_err(told) })
+}
+
+/// Deletes an interface. False: it was gone.
+pub(super) fn delete(index: u32) -> io::Result<bool> {
+    run(|handle| async move { ignoring(handle.link().del(index).execute().await, &[libc::ENODEV]) })
+}
+
+/// Every link. One that cannot be decoded is missing, not an error.
+pub(super) fn links() -> io::Result<Vec<Link>> {
     run(|handle| async move {
-        let mut found = BTreeMap::new();
+        let mut found = Vec::new();
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await.map_err(told)? {
-            let (mut name, mut mtu) = (None, None);
-            for attribute in link.attributes {
-                match attribute {
-                    LinkAttribute::IfName(n) => name = Some(n),
-                    LinkAttribute::Mtu(m) => mtu = Some(m),
-                    _ => {}
-                }
-            }
-            found.extend(name.zip(mtu));
+            found.extend(read(&link));
         }
         Ok(found)
     })
+}
+
+fn read(message: &LinkMessage) -> Option<Link> {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        up: flags.contains(LinkFlags::Up),
+        loopback: flags.contains(LinkFlags::Loopback),
+        mtu: 0,
+        group: 0,
+        alias: None,
+        vlan: None,
+    };
+    let (mut parent, mut tag) = (0, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Group(group) => link.group = *group,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::Link(index) => parent = *index,
+            LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(tag_of),
+            _ => {}
+        }
+    }
+    link.vlan = tag.map(|(vlan, tagging)| (parent, vlan, tagging));
+    (!link.name.is_empty()).then_some(link)
+}
+
+fn tag_of(info: &LinkInfo) -> Option<(u16, Tagging)> {
+    let LinkInfo::Data(InfoData::Vlan(data)) = info else { return None };
+    let number = data.iter().find_map(|d| if let InfoVlan::Id(id) = d { Some(*id) } else { None })?;
+    let ad = data.iter().any(|d| matches!(d, InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)));
+    Some((number, if ad { Tagging::Dot1ad } else { Tagging::Dot1q }))
 }
 
 fn index(interface: &str) -> io::Result<u32> {

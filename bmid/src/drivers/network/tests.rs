@@ -10,6 +10,10 @@ use super::*;
 use crate::drivers::proving::{Rack, both_ways, fails_at_each, id, sh, shown, until};
 use crate::drivers::sim::World;
 
+fn real() -> Netlink {
+    Netlink::new(&Paths { state: "/nowhere".into(), run: "/run/bmid".into() })
+}
+
 fn steps(network: Id, interface: &str, address: &str, ours: bool) -> (NetworkStep, NetworkStep) {
     let (interface, address) = (interface.to_owned(), address.parse().unwrap());
     let put = NetworkStep::PutAddress(PutAddress { network, interface: interface.clone(), address, ours });
@@ -68,7 +72,7 @@ fn addresses_come_and_go_on_a_real_interface() {
     let rack = Rack::new();
     rack.engine(|| {
         sh("ip link add eth5 type veth peer name eth6; ip link set eth5 up");
-        suite(&Netlink::new(), "v0");
+        suite(&real(), "v0");
     });
 }
 
@@ -79,21 +83,18 @@ fn an_interface_that_is_down_is_brought_up_and_has_the_private_address_at_once()
         sh("ip link set v0 down");
         let network = id();
         let (put, take) = steps(network, "v0", "10.9.0.1/24", true);
-        assert!(apply(&Netlink::new(), &put).unwrap());
+        assert!(apply(&real(), &put).unwrap());
         let private = private(network);
         let text = shown("ip -6 -o addr show dev v0");
         let line = text.lines().find(|l| l.contains(&private.to_string())).expect("the private address");
         assert!(line.contains("/64") && line.contains("nodad") && !line.contains("tentative"), "{line}");
         // Down and up again, the kernel has dropped it: that is not what the step brought about.
         sh("ip link set v0 down; ip link set v0 up");
-        assert_eq!(Netlink::new().observe(&scope(network, "v0")).unwrap(), vec![]);
-        assert!(apply(&Netlink::new(), &put).unwrap());
-        assert_eq!(
-            Netlink::new().observe(&scope(network, "v0")).unwrap(),
-            [Seen::Address("10.9.0.1/24".parse().unwrap())]
-        );
-        apply(&Netlink::new(), &take).unwrap();
-        let left = Netlink::new().look(&Look::Interfaces).unwrap().unwrap();
+        assert_eq!(real().observe(&scope(network, "v0")).unwrap(), vec![]);
+        assert!(apply(&real(), &put).unwrap());
+        assert_eq!(real().observe(&scope(network, "v0")).unwrap(), [Seen::Address("10.9.0.1/24".parse().unwrap())]);
+        apply(&real(), &take).unwrap();
+        let left = real().look(&Look::Interfaces).unwrap().unwrap();
         let Fact::Interfaces(left) = left else { panic!() };
         assert!(left.iter().all(|i| i.name != "v0" || i.addresses.is_empty()));
     });
@@ -104,11 +105,11 @@ fn an_operators_addresses_on_the_interface_stay() {
     let rack = Rack::new();
     rack.engine(|| {
         let (put, take) = steps(id(), "v0", "10.9.0.1/24", true);
-        apply(&Netlink::new(), &put).unwrap();
+        apply(&real(), &put).unwrap();
         // Of the same subnet and later: the kernel would take it off with ours. One with a label, one of another subnet.
         sh("ip addr add 10.9.0.2/24 dev v0; ip addr add 10.9.0.3/24 dev v0 label v0:x; ip addr add 10.8.0.1/24 dev v0");
-        assert!(apply(&Netlink::new(), &take).unwrap());
-        let Fact::Interfaces(all) = Netlink::new().look(&Look::Interfaces).unwrap().unwrap() else { panic!() };
+        assert!(apply(&real(), &take).unwrap());
+        let Fact::Interfaces(all) = real().look(&Look::Interfaces).unwrap().unwrap() else { panic!() };
         let mut left: Vec<String> =
             all.iter().find(|i| i.name == "v0").unwrap().addresses.iter().map(ToString::to_string).collect();
         left.sort();
@@ -123,9 +124,9 @@ fn without_ipv6_there_is_no_private_address_and_the_doctor_says_what_it_costs() 
         std::fs::write("/proc/sys/net/ipv6/conf/v0/disable_ipv6", "1").unwrap();
         let network = id();
         let (put, _) = steps(network, "v0", "10.9.0.1/24", true);
-        assert!(apply(&Netlink::new(), &put).unwrap());
-        assert!(!apply(&Netlink::new(), &put).unwrap());
-        assert_eq!(Netlink::new().observe(&scope(network, "v0")).unwrap().len(), 1);
+        assert!(apply(&real(), &put).unwrap());
+        assert!(!apply(&real(), &put).unwrap());
+        assert_eq!(real().observe(&scope(network, "v0")).unwrap().len(), 1);
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "IPv6 is off".to_owned())]);
     });
 }
@@ -133,7 +134,7 @@ fn without_ipv6_there_is_no_private_address_and_the_doctor_says_what_it_costs() 
 /// Severities with the beginnings of what was found.
 fn doctor(network: Id, interface: &str, address: &str) -> Vec<(Severity, String)> {
     let look = Look::Doctor { networks: vec![(network, interface.to_owned(), address.to_owned())] };
-    let Fact::Findings(found) = Netlink::new().look(&look).unwrap().unwrap() else { panic!() };
+    let Fact::Findings(found) = real().look(&look).unwrap().unwrap() else { panic!() };
     found.into_iter().map(|f| (f.severity, f.found.chars().take(11).collect())).collect()
 }
 
@@ -145,7 +146,7 @@ fn the_doctor_sees_what_is_wrong_with_an_interface() {
         let error = |text: &str| (Severity::Error, text.to_owned());
         assert_eq!(doctor(network, "nowhere", "10.9.0.1/24"), [error("this host h")]);
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [error("the engine'")]);
-        apply(&Netlink::new(), &steps(network, "v0", "10.9.0.1/24", true).0).unwrap();
+        apply(&real(), &steps(network, "v0", "10.9.0.1/24", true).0).unwrap();
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Ok, "up, MTU 150".to_owned())]);
         sh("ip link set v0 mtu 1400");
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "its MTU is ".to_owned())]);
@@ -177,7 +178,7 @@ fn changes_of_links_and_addresses_are_heard_and_a_burst_is_told_once() {
             // What is still on its way: duplicate address detection of IPv6 goes on for a while.
             while listening.changed(Duration::from_millis(200)) {}
         }
-        assert!(!Netlink::new().changed(Duration::ZERO), "who does not listen hears nothing");
+        assert!(!real().changed(Duration::ZERO), "who does not listen hears nothing");
     });
 }
 

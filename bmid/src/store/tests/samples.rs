@@ -41,7 +41,14 @@ pub(super) fn network() -> Network {
 }
 
 pub(super) fn engine_network() -> EngineNetwork {
-    EngineNetwork { id: id(23), network: id(22), engine: id(21), interface: "eth1".to_owned(), address_ours: true }
+    EngineNetwork {
+        id: id(23),
+        network: id(22),
+        engine: id(21),
+        interface: "eth1".to_owned(),
+        address_ours: true,
+        trunk: Some(Trunk { parent: "bond0".to_owned(), tagging: Tagging::Dot1q, mtu: Some(9_000) }),
+    }
 }
 
 pub(super) fn image() -> Image {
