@@ -91,6 +91,12 @@ fn store() -> Server {
     }
 }
 
+/// Where the network is on the engine.
+fn on() -> EngineNetwork {
+    let interface = "eth1".to_owned();
+    EngineNetwork { id: id(4), network: id(2), engine: id(1), interface, address_ours: true, trunk: None }
+}
+
 /// An engine with a datastore, a network and `nodes` nodes.
 fn ground(nodes: u8) -> Memory {
     let mut m = Memory {
@@ -99,14 +105,7 @@ fn ground(nodes: u8) -> Memory {
     };
     m.put(store());
     m.put(network());
-    m.put(EngineNetwork {
-        id: id(4),
-        network: id(2),
-        engine: id(1),
-        interface: "eth1".into(),
-        address_ours: true,
-        trunk: None,
-    });
+    m.put(on());
     for n in 0..nodes {
         let (node, volume) = (id(100 + n), id(200u8.wrapping_add(n)));
         m.put(Node {
@@ -276,17 +275,7 @@ fn a_target_that_lets_others_in_or_has_another_disk_differs() {
 
 #[test]
 fn ground_before_doors_and_nothing_twice() {
-    let (n, on) = (
-        network(),
-        EngineNetwork {
-            id: id(4),
-            network: id(2),
-            engine: id(1),
-            interface: "eth1".into(),
-            address_ours: true,
-            trunk: None,
-        },
-    );
+    let (n, on) = (network(), on());
     let want = wanted::network(&n, &on, &defaults());
     let nothing = SeenNetwork::default();
     assert_eq!(reconcile::ground(&n, &want, "d", &nothing).len(), 3, "address, layout, tgtd");
@@ -309,17 +298,7 @@ fn ground_before_doors_and_nothing_twice() {
 
 #[test]
 fn a_silent_worker_is_left_alone_until_it_hangs_and_is_then_ended_before_a_new_one_starts() {
-    let (n, on) = (
-        network(),
-        EngineNetwork {
-            id: id(4),
-            network: id(2),
-            engine: id(1),
-            interface: "eth1".into(),
-            address_ours: true,
-            trunk: None,
-        },
-    );
+    let (n, on) = (network(), on());
     let want = wanted::network(&n, &on, &defaults());
     let seen = |hung| SeenNetwork {
         addresses: vec![Seen::Address(n.address)],
