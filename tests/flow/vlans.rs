@@ -48,7 +48,7 @@ fn interface(rig: &Rig, name: &str, up: bool, vlan: Option<serde_json::Value>) {
     let facts = serde_json::json!({
         "name": name, "addresses": [], "up": up, "carrier": up, "mtu": 1500, "loopback": false, "vlan": vlan,
     });
-    world(&rig).put("interface", name, &facts).unwrap();
+    world(rig).put("interface", name, &facts).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
