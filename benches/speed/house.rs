@@ -49,6 +49,11 @@ fn built_client() -> PathBuf {
     daemon_program().with_file_name("bmictl")
 }
 
+/// What bmid preloads into the tgtd it starts: it lies beside bmid.
+pub(crate) fn guard() -> PathBuf {
+    daemon_program().with_file_name("libbmid_rbdguard.so")
+}
+
 fn daemon_program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_bmid"))
 }

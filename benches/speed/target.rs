@@ -83,11 +83,17 @@ pub(crate) struct Tgtd {
 impl Tgtd {
     /// Starts one that listens on the loopback interface and waits until it answers.
     pub(crate) fn start(dir: &Path, port: u16) -> Tgtd {
+        Tgtd::start_with(dir, port, None)
+    }
+
+    /// The same with something preloaded.
+    pub(crate) fn start_with(dir: &Path, port: u16, preload: Option<&Path>) -> Tgtd {
         std::fs::create_dir_all(dir).expect("a folder");
         let ipc = dir.join("sock");
         let process = Command::new("tgtd")
             .args(["-f", "-C", "0", "-t", "1", "--iscsi", &format!("portal=127.0.0.1:{port}")])
             .env("TGT_IPC_SOCKET", &ipc)
+            .envs(preload.map(|path| ("LD_PRELOAD", path)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

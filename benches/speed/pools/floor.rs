@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::super::house::guard;
 use super::super::target::{self, Tgtd};
 use super::{POOL, Pooled};
 
@@ -18,7 +19,8 @@ pub(super) struct Floor {
 impl Floor {
     /// With as many targets as bmid has nodes.
     pub(super) fn new(pooled: &Pooled, targets: u32) -> Floor {
-        let floor = Floor { tgtd: Tgtd::start(Path::new("/run/floor-pool"), 3_263), options: pooled.options() };
+        let tgtd = Tgtd::start_with(Path::new("/run/floor-pool"), 3_263, Some(&guard()));
+        let floor = Floor { tgtd, options: pooled.options() };
         for tid in 1..=targets {
             floor.provision(pooled, tid);
         }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::super::client::{Client, request};
-use super::super::figures::{Figures, line, ms, title};
+use super::super::figures::{Figures, line, ms, note, title};
 use super::super::house::House;
 use super::{POOL, Pooled, away};
 
@@ -29,8 +29,8 @@ pub(super) fn run(house: &House, pooled: &mut Pooled) {
 
 fn one(house: &House, pooled: &mut Pooled, size: u64, places: u64) {
     let mut client = house.connect();
-    let (mut tags, mut rollbacks, mut deep, mut gone) =
-        (Figures::default(), Figures::default(), Figures::default(), Figures::default());
+    let (mut tags, mut rollbacks, mut gone) = (Figures::default(), Figures::default(), Figures::default());
+    let (mut deep, mut from) = (Figures::default(), Figures::default());
     disk(house, &mut client, pooled, "node", size, places);
     for round in 0..ROUNDS {
         tags.time(|| client.must(request(&format!("tag create node t{round}"))));
@@ -45,7 +45,8 @@ fn one(house: &House, pooled: &mut Pooled, size: u64, places: u64) {
     for round in 0..DEEP {
         let usable = format!("node provision from --image deep --mac {} --network rack1", pooled.mac());
         deep.time(|| client.must(request("node snapshot node deep")));
-        client.must(request(&usable));
+        let usable = request(&usable);
+        from.time(|| client.must(usable));
         away(&mut client, "from");
         client.must(request("image rm deep"));
         quiet(pooled);
@@ -73,6 +74,8 @@ fn one(house: &House, pooled: &mut Pooled, size: u64, places: u64) {
         let found = format!("{} (worst of {}: {})", ms(figures.median()), figures.count(), ms(figures.worst()));
         line(what, &found, &format!("< {goal} ms"), figures.worst() < Duration::from_millis(goal));
     }
+    let found = format!("{} (worst of {DEEP}: {})", ms(from.median()), ms(from.worst()));
+    note("a node from it, while it is being flattened", &found);
 }
 
 /// A node whose disk has this size and so much data. Sizes come from images; a large one would take minutes to import.
