@@ -9,8 +9,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bmi::model::Id;
+use nix::errno::Errno;
 
-use super::image::ffi::Which;
+use super::image::ffi::{Image, Which};
 use super::pool::{Pool, absent};
 use super::{import, names, store};
 use crate::drivers::DriverError;
@@ -98,12 +99,21 @@ fn forget_imports(pool: &Pool, datastore: Id) {
     }
 }
 
+/// Opens an image for work that leaves room for what somebody waits for: librbd's ten requests at once fill a small cluster. An
+/// image keeps the options of the moment it was opened; another one opened in that moment only works as gently.
+fn open_gently(pool: &Pool, id: &str) -> Result<Image, Errno> {
+    const AT_ONCE: &str = "rbd_concurrent_management_ops";
+    pool.cluster.set(AT_ONCE, "2")?;
+    let opened = pool.open(Which::Id(id));
+    pool.cluster.set(AT_ONCE, "10").and(opened)
+}
+
 /// Flattens one image; true: it has to wait. Its users go on meanwhile.
 fn flatten(pool: &Pool, key: &str, id: &str) -> bool {
-    let flat = match absent(pool.open(Which::Id(id))) {
+    let flat = match absent(open_gently(pool, id)) {
         // EINVAL: it has no parent, an earlier try came so far.
         Ok(Some(image)) => match image.flatten() {
-            Ok(()) | Err(nix::errno::Errno::EINVAL) => true,
+            Ok(()) | Err(Errno::EINVAL) => true,
             Err(e) => {
                 tracing::warn!(image = id, error = %e, "an image is not flattened yet");
                 false

@@ -83,6 +83,13 @@ impl Cluster {
         Ok(number(address).is_some_and(|n| own.contains(&n)))
     }
 
+    /// Sets an option for what is opened from now on.
+    pub(in super::super) fn set(&self, key: &str, value: &str) -> Result<(), Errno> {
+        let (key, value) = (text(key)?, text(value)?);
+        // SAFETY: a connected handle, whose options librados guards itself, and texts that outlive the call.
+        check(unsafe { (self.api.rados.rados_conf_set)(self.raw, key.as_ptr(), value.as_ptr()) }).map(drop)
+    }
+
     /// Asks the monitors; `command` is JSON, so is the answer.
     pub(in super::super) fn ask(&self, command: &str) -> Result<Vec<u8>, Errno> {
         let command = text(command)?;
