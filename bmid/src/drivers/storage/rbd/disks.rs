@@ -9,7 +9,7 @@ use bmi::step::{self, Backing, BackingKind};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::image::ffi::Which;
+use super::image::ffi::{Image, Which};
 use super::names::{self, BASE, Mark};
 use super::pool::{Pool, absent, failed};
 use crate::drivers::{Done, DriverError};
@@ -48,8 +48,8 @@ struct Parent {
     image: String,
     snap: String,
     depth: u32,
-    /// The volume that `snap` was made on for this clone alone.
-    passing: bool,
+    /// The open volume that `snap` was made on for this clone alone.
+    passing: Option<Image>,
 }
 
 impl Site<'_> {
@@ -146,12 +146,12 @@ impl Site<'_> {
         };
         let Source { image, snap, depth } = self.source(&s.from, tried)?.ok_or_else(gone)?;
         if let Some(snap) = snap {
-            return Ok(Parent { image, snap, depth, passing: false });
+            return Ok(Parent { image, snap, depth, passing: None });
         }
         let snap = names::through(&s.to);
         let volume = self.pool.open(Which::Name(&image)).map_err(|e| failed(tried, e))?;
         match volume.snap(&snap) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(Parent { image, snap, depth, passing: true }),
+            Ok(()) | Err(Errno::EEXIST) => Ok(Parent { image, snap, depth, passing: Some(volume) }),
             Err(e) => Err(failed(tried, e)),
         }
     }
@@ -168,16 +168,12 @@ impl Site<'_> {
         let parent = self.parent(s, &tried)?;
         let (name, fail) = (self.name(&s.to), |e| failed(&tried, e));
         let cloned = self.pool.io.make_clone(&self.pool.io, &parent.image, &parent.snap, &name);
-        if parent.passing {
-            // Its clone keeps what it needs of it.
-            let volume = self.pool.open(Which::Name(&parent.image)).map_err(fail)?;
-            absent(volume.unsnap(&parent.snap)).map_err(fail)?;
+        if let (Err(_), Some(volume)) = (&cloned, &parent.passing) {
+            // The clone's failure is the one that tells the matter.
+            let _ = volume.unsnap(&parent.snap);
         }
-        cloned.map_err(fail)?;
+        cloned.and_then(|()| self.snaps_behind(s, &parent, &name)).map_err(fail)?;
         let id = self.pool.id_of(&name).map_err(fail)?.ok_or_else(|| fail(Errno::ENOENT))?;
-        if s.to.kind == BackingKind::Image {
-            self.pool.open(Which::Name(&name)).and_then(|image| image.snap(BASE)).map_err(fail)?;
-        }
         let depth = parent.depth + 1;
         let chore = s.to.kind == BackingKind::Image || depth > DEEPEST;
         if chore {
@@ -185,6 +181,25 @@ impl Site<'_> {
         }
         self.pool.set_mark(&id, &self.mark(&s.to, depth)).map_err(fail)?;
         Ok((Done::CHANGED, chore))
+    }
+
+    /// Behind a clone: takes away the snapshot that was made for it alone, and makes that of a golden image. Each waits some 50 ms
+    /// for the monitors, so they wait together.
+    fn snaps_behind(&self, s: &step::Clone, parent: &Parent, name: &str) -> Result<(), Errno> {
+        // The clone keeps what it needs of it.
+        let unsnap = |volume: &Image| absent(volume.unsnap(&parent.snap)).map(drop);
+        let base = || self.pool.open(Which::Name(name)).and_then(|image| image.snap(BASE));
+        match (&parent.passing, s.to.kind) {
+            (Some(volume), BackingKind::Image) => std::thread::scope(|scope| {
+                let based = scope.spawn(base);
+                let unsnapped = unsnap(volume);
+                let based = based.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                unsnapped.and(based)
+            }),
+            (None, BackingKind::Image) => base(),
+            (Some(volume), _) => unsnap(volume),
+            (None, _) => Ok(()),
+        }
     }
 
     /// Makes a snapshot of a volume.
@@ -262,15 +277,20 @@ impl Site<'_> {
     }
 }
 
-/// Whether a disk can be opened; the lock of an owner that died is broken. Without that the first write would wait half a
-/// minute for the owner to be given up.
+/// Whether a disk is there and Ceph answers for it; the lock of an owner that died is broken. Without that the first write would
+/// wait half a minute for the owner to be given up.
 pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> Result<(), DriverError> {
     let fail = |e| failed(tried, e);
-    // Opened to be changed: librbd tells nobody else about locks. It takes none by that.
-    let Some(image) = absent(pool.open(Which::Name(name))).map_err(fail)? else {
-        return Err(DriverError::new(Kind::Unavailable, tried, "the image is not there")
-            .fix("`bmictl datastore show` says whether its datastore is there"));
+    let gone = || {
+        DriverError::new(Kind::Unavailable, tried, "the image is not there")
+            .fix("`bmictl datastore show` says whether its datastore is there")
     };
+    let id = pool.id_of(name).map_err(fail)?.ok_or_else(gone)?;
+    if !absent(pool.is_locked(&id)).map_err(fail)?.ok_or_else(gone)? {
+        return Ok(());
+    }
+    // Opened to be changed: librbd tells nobody else about locks. It takes none by that.
+    let image = absent(pool.open(Which::Id(&id))).map_err(fail)?.ok_or_else(gone)?;
     for owner in image.owners().map_err(fail)? {
         // Work in the background holds a lock of ours, and lets go by itself.
         let living = alive.iter().any(|a| a.rsplit_once('/').map(|n| n.1) == owner.rsplit_once('/').map(|n| n.1));

@@ -136,8 +136,14 @@ impl Io {
         Ok(found)
     }
 
-    /// Calls a method of the OSD's class `rbd` on an object.
-    pub(super) fn exec(&self, object: &str, method: &str, input: &[u8]) -> Result<Vec<u8>, Errno> {
+    /// Calls a method of one of the OSD's classes on an object.
+    pub(super) fn exec(
+        &self,
+        object: &str,
+        class: &std::ffi::CStr,
+        method: &str,
+        input: &[u8],
+    ) -> Result<Vec<u8>, Errno> {
         let (object, method, mut out) = (text(object)?, text(method)?, vec![0u8; 16 << 10]);
         let (from, into) = (input.as_ptr().cast(), out.as_mut_ptr().cast());
         // SAFETY: a live context, texts and buffers of the lengths told, all outliving the call.
@@ -145,7 +151,7 @@ impl Io {
             (self.rados().rados_exec)(
                 self.raw,
                 object.as_ptr(),
-                c"rbd".as_ptr(),
+                class.as_ptr(),
                 method.as_ptr(),
                 from,
                 input.len(),

@@ -239,7 +239,7 @@ impl Pool {
 
     /// The mark of an image; none on one that is half-made or not ours.
     pub(super) fn mark(&self, id: &str) -> Result<Option<Mark>, Errno> {
-        let found = absent(self.io.exec(&format!("rbd_header.{id}"), "metadata_get", &encode(MARK.as_bytes())))?;
+        let found = absent(self.io.exec(&header(id), c"rbd", "metadata_get", &encode(MARK.as_bytes())))?;
         Ok(found.as_deref().and_then(decode).and_then(|text| serde_json::from_slice(text).ok()))
     }
 
@@ -249,12 +249,12 @@ impl Pool {
         let mut input = 1u32.to_le_bytes().to_vec();
         input.extend(encode(MARK.as_bytes()));
         input.extend(encode(&text));
-        self.io.exec(&format!("rbd_header.{id}"), "metadata_set", &input).map(drop)
+        self.io.exec(&header(id), c"rbd", "metadata_set", &input).map(drop)
     }
 
     /// The id of the image that one was cloned from, while it still hangs on it.
     pub(super) fn parent_of(&self, id: &str) -> Result<Option<String>, Errno> {
-        let answer = self.io.exec(&format!("rbd_header.{id}"), "parent_get", &[])?;
+        let answer = self.io.exec(&header(id), c"rbd", "parent_get", &[])?;
         // Versions and length, the pool's number, its namespace, then the image's id, which is empty without a parent.
         let image = answer.get(14..).and_then(|rest| {
             let namespace = decode(rest)?;
@@ -266,10 +266,23 @@ impl Pool {
 
     /// How many snapshots an image has, those included that only wait for their children.
     pub(super) fn count_snaps(&self, id: &str) -> Result<u32, Errno> {
-        let answer = self.io.exec(&format!("rbd_header.{id}"), "get_snapcontext", &[])?;
+        let answer = self.io.exec(&header(id), c"rbd", "get_snapcontext", &[])?;
         // The newest snapshot's number, then how many there are, then their numbers.
         let count = answer.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
         count.ok_or(Errno::EBADMSG)
+    }
+
+    /// Whether somebody holds an image's lock, or died holding it. The class `lock` is asked as librbd and the kernel ask it: one
+    /// request, where librbd would open the image and watch it to say who.
+    pub(super) fn is_locked(&self, id: &str) -> Result<bool, Errno> {
+        let name = encode(b"rbd_lock");
+        let mut input = vec![1, 1];
+        input.extend(u32::try_from(name.len()).map_err(|_| Errno::EINVAL)?.to_le_bytes());
+        input.extend(name);
+        let answer = self.io.exec(&header(id), c"lock", "get_info", &input)?;
+        // Versions and length, then how many hold it.
+        let count = answer.get(6..10).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        count.map(|n| n > 0).ok_or(Errno::EBADMSG)
     }
 
     pub(super) fn open(&self, which: Which<'_>) -> Result<Image, Errno> {
@@ -309,6 +322,11 @@ impl Pool {
             }
         }
     }
+}
+
+/// The object that holds what an image is.
+fn header(id: &str) -> String {
+    format!("rbd_header.{id}")
 }
 
 /// The keys of the register.
