@@ -32,7 +32,7 @@ fn iscsi(node: &Value, line: &str) -> String {
 }
 
 fn writes(node: &Value) {
-    let said = iscsi(node, "iscsi-test-cu -i INITIATOR --dataloss --test=SCSI.Write16.Simple");
+    let said = iscsi(node, "iscsi-test-cu -i INITIATOR --dataloss --test=SCSI.Write16.DpoFua");
     assert!(said.contains("...passed"), "{said}");
 }
 

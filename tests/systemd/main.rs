@@ -76,3 +76,8 @@ fn log_lines_reach_the_journal_with_their_fields() {
 fn a_foreign_image_is_converted_by_a_unit_that_sees_nothing_else() {
     inside("convert");
 }
+
+#[test]
+fn an_order_for_the_kernels_rbd_client_is_carried_out_by_a_unit_that_writes_nothing_else() {
+    inside("rbd");
+}

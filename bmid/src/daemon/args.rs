@@ -35,6 +35,9 @@ pub struct Args {
     /// Print the configuration as it takes effect, and where each value comes from, and end
     #[arg(long)]
     pub check_config: bool,
+    /// Tell the kernel's RBD client what stands in this folder, and end: for bmid-rbd@.service
+    #[arg(long, value_name = "DIR", hide = true, exclusive = true)]
+    pub rbd_order: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\

@@ -30,6 +30,9 @@ impl From<Fault> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
+    if let Some(folder) = &args.rbd_order {
+        return if crate::drivers::krbd::carry_out(folder) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     match start::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { fault, code }) => {

@@ -15,8 +15,11 @@ impl DriverSet {
             worker::Manager::Systemd => storage::file::Manager::Systemd(storage::file::Systemd::new(&paths.run)),
             worker::Manager::Detached => storage::file::Manager::Detached,
         };
+        let kernel = Arc::new(match workers {
+            worker::Manager::Systemd => Krbd::by_units(&paths.run),
+            worker::Manager::Detached => Krbd::direct(),
+        });
         let workers = worker::Workers::new(paths.clone(), workers);
-        let kernel = Arc::new(Krbd::direct());
         let rbd = storage::rbd::RbdStore::new(paths.state.join("scratch"), manager.converter());
         let rbd = Arc::new(rbd.with_kernel(Arc::clone(&kernel)));
         let target = target::tgt::Tgt::new(paths.clone(), Arc::clone(&unseal))

@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     Closed(io::Error),
     /// The kernel said no.
     Said(Errno),
+    /// The unit that was to write it did not.
+    NoUnit(String),
 }
 
 /// Somebody who may write there.

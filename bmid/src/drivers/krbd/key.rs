@@ -34,6 +34,8 @@ pub(crate) enum NoKey {
     Nonsense(String),
     #[error("the kernel does not take the key: {0}")]
     Refused(Errno),
+    #[error("{0}")]
+    Told(String),
 }
 
 impl KeyFile {

@@ -1,10 +1,11 @@
 //! The kernel's RBD client: disks of pools as block devices, mapped and unmapped through `/sys/bus/rbd`. No `rbd` program, no udev.
 //!
-//! `maps` reads what is mapped, `hand` writes, `key` gives the kernel a key, `told` says what a refusal means. It stands beside
+//! `maps` reads what is mapped, `hand` writes (`errand` where another process must), `key` gives the kernel a key, `told` says what a refusal means. It stands beside
 //! the families because two of them need it: targets export the device, datastores take the disk away. The kernel keeps all
 //! there is to know, so a restart forgets nothing. It must never unmap what does not fit, in cluster, pool, namespace and name,
 //! a disk that the caller names as its own.
 
+mod errand;
 mod hand;
 mod key;
 mod maps;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use bmi::model::Kind;
 use nix::errno::Errno;
 
+pub(crate) use self::errand::Unit;
 pub(crate) use self::hand::{Direct, Hand};
 pub use self::key::KeyFile;
 pub(crate) use self::maps::Map;
@@ -86,6 +88,11 @@ impl Krbd {
     /// This host's, spoken to by this process.
     pub(crate) fn direct() -> Krbd {
         Krbd::new(Path::new("/sys"), Box::new(Direct))
+    }
+
+    /// This host's, spoken to by units of systemd's; with bmid's run folder.
+    pub(crate) fn by_units(run: &Path) -> Krbd {
+        Krbd::new(Path::new("/sys"), Box::new(Unit::new(run)))
     }
 
     /// With another hand, or another place of the kernel's files.
@@ -212,6 +219,12 @@ impl Krbd {
             Err(refusal) => Err(told::kept(tried, &map.device(), &refusal)),
         }
     }
+}
+
+/// Carries out the one order in a folder, for a bmid that may not itself.
+#[must_use]
+pub fn carry_out(folder: &Path) -> bool {
+    errand::carry_out(folder, Path::new("/sys"))
 }
 
 /// What the kernel is told to map a disk; none if a word of it would be read as something else.

@@ -337,3 +337,77 @@ fn this_process_writes_a_line_whole_into_a_file_that_is_there() {
         Err(other) => panic!("{other:?}"),
     }
 }
+
+/// A `systemctl` that does as the unit would, or as a host without it.
+fn systemctl(folder: &Path, line: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("systemctl");
+    fs::write(&path, format!("#!/bin/sh\necho \"$1 $2\" >>{}/asked\n{line}\n", folder.display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_unit_is_given_an_order_without_the_key_and_its_answer_is_told() {
+    let House { _folder: folder, fake, reach, .. } = &house();
+    let folder = folder.path();
+    let cases = [
+        (r#""Done""#, None),
+        (r#"{"Refused":16}"#, Some("Said(EBUSY)")),
+        (r#"{"Closed":30}"#, Some("Closed(Os { code: 30")),
+        (r#"{"KeyRefused":2}"#, Some("Key(Refused(ENOENT))")),
+        (r#"{"NoKey":"none there"}"#, Some("Key(Told(\"none there\"))")),
+        ("nonsense", Some("NoUnit")),
+    ];
+    for (said, told) in cases {
+        let keep = format!(
+            "d={0}/rbd/${{2#bmid-rbd@}}; d=${{d%.service}}; cat $d/order >>{0}/orders; echo '{said}' >$d/said",
+            folder.display()
+        );
+        let unit = Unit::with(folder, systemctl(folder, &keep));
+        let answer = unit.write(&fake.sys.join("bus/rbd/add"), "line", Some(("bmid.1", &reach.key)));
+        match told {
+            None => answer.unwrap(),
+            Some(told) => assert!(format!("{:?}", answer.as_ref().unwrap_err()).starts_with(told), "{answer:?}"),
+        }
+    }
+    let orders = fs::read_to_string(folder.join("orders")).unwrap();
+    assert!(orders.contains(r#""file":"add","line":"line""#) && orders.contains("keyring"), "{orders}");
+    assert!(!orders.contains(&KEY[8..20]), "no key in {orders}");
+    assert!(fs::read_to_string(folder.join("asked")).unwrap().starts_with("start bmid-rbd@"));
+    assert_eq!(fs::read_dir(folder.join("rbd")).unwrap().count(), 0, "nothing stays");
+    let none = Unit::with(folder, folder.join("no-systemctl")).write(Path::new("remove"), "0", None).unwrap_err();
+    assert!(matches!(&none, Refusal::NoUnit(why) if why.starts_with("systemctl: ")), "{none:?}");
+    let krbd = Krbd::new(&fake.sys, Box::new(Unit::with(folder, systemctl(folder, "exit 1"))));
+    let e = krbd.map("try", reach).unwrap_err();
+    assert!(e.why.contains("journalctl") && fix_of(&e).contains("bmid-rbd@.service"), "{e:?}");
+}
+
+#[test]
+fn an_order_is_carried_out_in_the_kernels_files_alone() {
+    let House { _folder: folder, fake, .. } = &house();
+    let at = folder.path().join("order");
+    fs::create_dir(&at).unwrap();
+    let outside = fake.sys.join("bus/outside");
+    fs::write(&outside, "").unwrap();
+    let carried = |text: &str| {
+        fs::write(at.join("order"), text).unwrap();
+        let _ = fs::remove_file(at.join("said"));
+        errand::carry_out(&at, &fake.sys).then(|| fs::read_to_string(at.join("said")).unwrap())
+    };
+    assert_eq!(carried(r#"{"file":"remove","line":"17","key":null}"#).as_deref(), Some(r#""Done""#));
+    assert_eq!(fs::read_to_string(fake.sys.join("bus/rbd/remove")).unwrap(), "17");
+    let no_key = r#"{"file":"add","line":"x","key":["n",{"path":"/nowhere/key","user":"bmi"}]}"#;
+    assert!(carried(no_key).unwrap().contains("/nowhere/key cannot be read"));
+    for bad in [
+        r#"{"file":"../outside","line":"17","key":null}"#,
+        r#"{"file":"supported_features","line":"17","key":null}"#,
+        r#"{"file":"add","line":"a\nb","key":null}"#,
+        "nonsense",
+    ] {
+        assert_eq!(carried(bad), None, "{bad}");
+    }
+    assert_eq!(fs::read_to_string(outside).unwrap(), "");
+    fs::remove_file(at.join("order")).unwrap();
+    assert!(!errand::carry_out(&at, &fake.sys));
+}

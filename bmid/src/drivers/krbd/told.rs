@@ -54,6 +54,7 @@ pub(super) fn refused(tried: &str, reach: &Reach, refusal: &Refusal) -> DriverEr
         Refusal::Key(no) => key(tried, no),
         Refusal::Closed(e) => closed(tried, e),
         Refusal::Said(e) => said(tried, reach, *e),
+        Refusal::NoUnit(why) => no_unit(tried, why),
     }
 }
 
@@ -62,11 +63,16 @@ pub(super) fn kept(tried: &str, device: &Path, refusal: &Refusal) -> DriverError
     match refusal {
         Refusal::Closed(e) => closed(tried, e),
         Refusal::Key(no) => key(tried, no),
+        Refusal::NoUnit(why) => no_unit(tried, why),
         Refusal::Said(e) => {
             let why = format!("the kernel does not unmap {}: {} ({e})", device.display(), e.desc());
             error(Kind::Outside, tried, why, "look at the kernel's log: `dmesg | grep -e rbd -e libceph`")
         }
     }
+}
+
+fn no_unit(tried: &str, why: &str) -> DriverError {
+    error(Kind::Unavailable, tried, why, "is the unit bmid-rbd@.service installed? `systemctl cat bmid-rbd@x` shows it")
 }
 
 fn key(tried: &str, no: &NoKey) -> DriverError {

@@ -8,8 +8,8 @@ use std::path::Path;
 use bmi::model::{Kind, RbdPlace};
 use bmi::step::Lun;
 
-use super::At;
 use super::wire::Code;
+use super::{At, pool};
 use crate::drivers::DriverError;
 use crate::drivers::krbd::{self, Krbd};
 
@@ -27,7 +27,13 @@ pub(super) fn exists(at: &At<'_>, lun: &Lun) -> Result<(), DriverError> {
 /// Maps it and has tgtd open the device.
 pub(super) fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
     let device = device(at, lun)?;
-    match at.client.lun_device(tid, lun.number, &device) {
+    // Past the page cache tgtd's own buffers for verifying and combining blocks do not fit without the guard's help.
+    let opened = if pool::has_guard(at) {
+        at.client.lun_device(tid, lun.number, &device)
+    } else {
+        at.client.lun_new(tid, lun.number, &device)
+    };
+    match opened {
         Ok(()) => {}
         Err(e) if e.code() == Some(Code::INVALID) => {
             let why = format!("tgtd cannot open {device}, which {} is mapped as; its log says why", lun.path);

@@ -56,14 +56,19 @@ pub(super) fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> 
 
 /// librbd ends a process on a read of no bytes, which any machine may ask for: no disk of a pool without the guard.
 fn guarded(at: &At<'_>) -> Result<(), DriverError> {
-    let pid = host::read(&at.folder.join("pid")).ok().flatten().unwrap_or_default();
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.trim())).unwrap_or_default();
-    if maps.contains("libbmid_rbdguard.so") {
+    if has_guard(at) {
         return Ok(());
     }
     Err(at
         .error(Kind::Unavailable, "that network's tgtd runs without libbmid_rbdguard.so: an empty read of any machine would end it")
         .fix("put that file beside bmid or into lib/bmid of its prefix, and restart that tgtd while its machines are off"))
+}
+
+/// Whether that tgtd runs with the guard.
+pub(super) fn has_guard(at: &At<'_>) -> bool {
+    let pid = host::read(&at.folder.join("pid")).ok().flatten().unwrap_or_default();
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.trim())).unwrap_or_default();
+    maps.contains("libbmid_rbdguard.so")
 }
 
 fn parts<'a>(at: &At<'_>, lun: &'a Lun) -> Result<(&'a RbdPlace, &'a str), DriverError> {
