@@ -10,6 +10,7 @@ pub mod journal;
 pub mod name;
 pub mod net;
 pub mod node;
+pub mod note;
 pub mod pairs;
 pub mod project;
 pub mod record;
@@ -25,6 +26,7 @@ pub use journal::{Answer, Before, Event, Intent, Outcome, Part, Phase, Standing,
 pub use name::{Name, Owner, Ref};
 pub use net::{Cidr, Mac, Range};
 pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Secret, Shown, Target};
+pub use note::{ImageNote, NetworkNote, NodeNote, Note, SnapshotNote, StoreNote, TargetNote, VolumeNote};
 pub use project::{Caller, Meta, Project, Usage};
 pub use record::{Change, Index, IndexKey, Record, Row, Table};
 pub use server::{

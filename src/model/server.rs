@@ -26,6 +26,8 @@ pub enum ServerState {
     Active,
     /// Being removed.
     Deleting,
+    /// Taken over from an engine that is gone: its records are to be restored before it is used.
+    Adopted,
 }
 
 /// Where a datastore's bytes are, in its driver's terms. Everything a storage step needs to find them.

@@ -1,6 +1,7 @@
 //! What a request does, to what, in a few words: what a refusal says was tried. Pure.
 
 use super::Request;
+use super::datastore::scan::DatastoreScan;
 
 impl Request {
     /// `create network rack1`. What is missing here is told by its command.
@@ -9,6 +10,8 @@ impl Request {
         match self {
             Request::DatastoreCreate(o) => format!("create datastore {}", o.name),
             Request::DatastoreShow(o) => format!("show datastore {}", o.datastore),
+            Request::DatastoreScan(DatastoreScan { datastore: Some(d), .. }) => format!("scan datastore {d}"),
+            Request::StateRebuild(o) => format!("rebuild the records of datastore {}", o.datastore),
             Request::DatastoreRm(o) => format!("remove datastore {}", o.datastore),
             Request::NetworkCreate(o) => format!("create network {}", o.name),
             Request::NetworkShow(o) => format!("show network {}", o.network),
@@ -30,6 +33,18 @@ impl Request {
             Request::TargetShow(o) => format!("show the target of node {}", o.node),
             other => other.doing_to_node().unwrap_or_else(|| other.sheet().command()),
         }
+    }
+
+    /// Whether `--check` answers what would be, and not only whether anything would.
+    #[must_use]
+    pub fn foretells(&self) -> bool {
+        matches!(self, Request::StateRebuild(_) | Request::DatastoreScan(_))
+    }
+
+    /// Whether it may leave rows whose outside is still to be made.
+    #[must_use]
+    pub fn leaves_to_reconcile(&self) -> bool {
+        matches!(self, Request::StateRebuild(_))
     }
 
     fn doing_to_node(&self) -> Option<String> {

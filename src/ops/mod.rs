@@ -16,6 +16,7 @@ pub mod host;
 pub mod image;
 pub mod network;
 pub mod node;
+mod notes;
 pub mod operation;
 pub mod state;
 pub mod tag;

@@ -69,7 +69,8 @@ macro_rules! ops {
             }
             /// See [`Op::plan`].
             pub fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-                match self { $(Request::$v(op) => op.plan(cx),)* }
+                let plan = match self { $(Request::$v(op) => op.plan(cx)?,)* };
+                super::notes::add(cx, plan)
             }
             /// See [`Op::answer`].
             pub fn answer(&self, at: &Answering<'_>) -> Result<Vec<Reply>, Fault> {
@@ -147,4 +148,6 @@ ops! {
     Status = host::Status;
     Doctor = host::Doctor;
     NodeChapSecret = node::secret::NodeChapSecret;
+    StateRebuild = state::rebuild::StateRebuild;
+    DatastoreScan = datastore::scan::DatastoreScan;
 }

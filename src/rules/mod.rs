@@ -1,6 +1,8 @@
 //! Shared decisions: rights, allocation, what should exist outside, wanted against seen. Pure.
 
+pub mod after;
 pub mod allocate;
+pub mod notes;
 pub mod reconcile;
 pub mod rights;
 pub mod usage;
@@ -10,6 +12,7 @@ pub mod wanted;
 mod tests;
 
 use crate::model::Bytes;
+pub use after::After;
 pub use rights::Right;
 
 /// What the configuration says and plans need.

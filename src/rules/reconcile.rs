@@ -35,7 +35,8 @@ impl Rows {
     /// Reads them.
     pub fn load(view: &dyn View) -> Result<Rows, Fault> {
         let mut datastores = view.live::<Server>()?;
-        datastores.retain(|s| s.kind == ServerKind::Datastore && s.state == ServerState::Active);
+        let stands = |s: &Server| matches!(s.state, ServerState::Active | ServerState::Adopted);
+        datastores.retain(|s| s.kind == ServerKind::Datastore && stands(s));
         Ok(Rows {
             datastores,
             images: view.live::<Image>()?.into_iter().map(|i| i.id).collect(),
@@ -184,7 +185,8 @@ pub fn datastore(server: &Server, seen: &[Seen]) -> Option<Difference> {
 #[must_use]
 pub fn orphan_backings(rows: &Rows, server: &Server, seen: &[Seen]) -> Vec<Difference> {
     let Some(place) = &server.place else { return Vec::new() };
-    if !seen.contains(&Seen::Store(server.id)) {
+    // What stands on one that was taken over has no records yet.
+    if server.state != ServerState::Active || !seen.contains(&Seen::Store(server.id)) {
         return Vec::new();
     }
     let mut out = Vec::new();

@@ -4,7 +4,7 @@
 use crate::model::record::under;
 use crate::model::{
     Attachment, Chap, ChapMode, EngineNetwork, Fault, Id, Index, Network, NetworkState, Node, Place, RbdPlace, Server,
-    Target, View, ViewExt, Volume,
+    StoreNote, Target, View, ViewExt, Volume,
 };
 use crate::rules::Defaults;
 use crate::step::boot::ScriptSecret;
@@ -159,8 +159,10 @@ pub fn place(view: &dyn View, datastore: Id) -> Result<Place, Fault> {
 
 /// A datastore's root as it should stand.
 #[must_use]
-pub fn make_store(server: &Server, engine: Id) -> Option<MakeStore> {
-    server.place.as_ref().map(|place| MakeStore { datastore: server.id, engine, place: place.clone() })
+pub fn make_store(view: &dyn View, server: &Server, place: Place) -> MakeStore {
+    let meta = view.meta();
+    let note = StoreNote { name: server.name.clone(), engine_name: meta.engine_name.clone() };
+    MakeStore { datastore: server.id, engine: meta.engine, place, note }
 }
 
 /// What a network needs, in the order it is set up.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Seen, WorkerKind};
-use crate::model::{Bytes, Cidr, Id, Place, RbdPlace, Tagging};
+use super::{Backing, Imported, Seen, WorkerKind};
+use crate::model::{Bytes, Cidr, Id, Note, Place, RbdPlace, StoreNote, Tagging};
 
 /// A question to a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +34,10 @@ pub enum Look {
     },
     /// Storage: whether this host's kernel can map disks of pools. Answer: [`Fact::RbdClient`].
     RbdClient,
+    /// Storage: which datastores stand at a place, whoever made them. Answer: [`Fact::Stores`].
+    Stores(PlaceKey),
+    /// Storage: all that stands on a datastore, and what is written beside it. Answer: [`Fact::Contents`].
+    Contents(Id, PlaceKey),
 }
 
 /// A place, hashable.
@@ -104,6 +108,53 @@ pub struct DatastoreFacts {
     pub filesystem: String,
 }
 
+/// A datastore as its root says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFound {
+    /// Its id.
+    pub datastore: Id,
+    /// Whose it is.
+    pub engine: Id,
+    /// What it says of itself.
+    pub note: Option<StoreNote>,
+    /// How many things in its name stand there; none where that is not known.
+    pub things: Option<u64>,
+}
+
+/// One whole backing and what is known of it where it lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thing {
+    /// Which.
+    pub what: Backing,
+    /// Its size.
+    pub size: Option<Bytes>,
+    /// What is written beside it.
+    pub note: Option<Note>,
+    /// What its import found out.
+    pub imported: Option<Imported>,
+    /// Of which volume it is a snapshot.
+    pub of: Option<Id>,
+}
+
+/// All that stands on a datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Contents {
+    /// Whole backings.
+    pub things: Vec<Thing>,
+    /// Names of ours behind which nothing whole stands.
+    pub half_made: Vec<Backing>,
+    /// Unfinished imports: name, last change in seconds since the epoch.
+    pub staging: Vec<(String, u64)>,
+    /// Removed volumes that snapshots still need.
+    pub hidden: u64,
+    /// Ours in the pool's trash.
+    pub trash: u64,
+    /// Other datastores at the same place.
+    pub others: Vec<StoreFound>,
+    /// What carries no mark of any engine.
+    pub foreign: u64,
+}
+
 /// A worker's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -167,6 +218,10 @@ pub enum Fact {
     Script(Option<String>),
     /// To [`Look::Doctor`].
     Findings(Vec<Finding>),
+    /// To [`Look::Stores`].
+    Stores(Vec<StoreFound>),
+    /// To [`Look::Contents`].
+    Contents(Contents),
     /// It could not be found out; why, for people.
     Unknown(String),
     /// To [`Look::RbdClient`]: why it cannot.

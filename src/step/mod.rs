@@ -18,11 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Id;
 pub use boot::{BootStep, DropEntry, Entry, Serve, Unserve};
-pub use look::{DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Severity, VlanFacts};
+pub use look::{
+    Contents, DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Severity, StoreFound, Thing, VlanFacts,
+};
 pub use network::{DropAddress, DropVlan, MakeVlan, NetworkStep, PutAddress};
 pub use seen::{Scope, Seen, SeenLun, SeenTarget, SeenVlan, Session};
 pub use storage::{
-    Backing, BackingKind, Clone, Export, Import, Imported, MakeStore, OpenStore, Remove, StorageStep, UnmakeStore,
+    AdoptStore, Backing, BackingKind, Clone, Export, Import, Imported, MakeStore, OpenStore, Remove, SetNote,
+    StorageStep, UnmakeStore,
 };
 pub use target::{Account, ClosePortal, DropTarget, Lun, MakeTarget, OpenPortal, SwapAccount, SwapLun, TargetStep};
 pub use worker::{StartWorker, StopWorker, WorkerKind, WorkerStep};
@@ -156,6 +159,11 @@ impl Script {
     /// All steps, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.before.iter().chain(&self.after).flatten()
+    }
+
+    /// All steps, in order, to be completed. What a step is must not change: which side of the line it stands on hangs on it.
+    pub fn steps_mut(&mut self) -> impl Iterator<Item = &mut Step> {
+        self.before.iter_mut().chain(&mut self.after).flatten()
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Lane, family};
-use crate::model::{Bytes, Format, Id, Place};
+use crate::model::{Bytes, Format, Id, ImageNote, Note, Place, StoreNote};
 
 /// What a backing is of.
 #[derive(std::clone::Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,6 +101,8 @@ pub struct MakeStore {
     pub engine: Id,
     /// Where.
     pub place: Place,
+    /// What it says of itself there.
+    pub note: StoreNote,
 }
 
 /// Takes an empty datastore's root away: folders, id file, mount and XFS file. Foreign content stays.
@@ -132,6 +134,8 @@ pub struct Import {
     pub sha256: Option<String>,
     /// The largest disk accepted: a lying header must not fill the datastore.
     pub max_size: Bytes,
+    /// What is written beside the image, with what is found out about it.
+    pub note: Option<Note>,
 }
 
 /// What an import found out; fills the image's row.
@@ -151,6 +155,22 @@ pub struct Imported {
     pub raw_sha256: String,
 }
 
+impl Imported {
+    /// An image's note with what was found out about it.
+    #[must_use]
+    pub fn told_in(&self, note: &Note) -> Note {
+        let Note::Image(image) = note else { return note.clone() };
+        Note::Image(Box::new(ImageNote {
+            source_format: Some(self.source_format),
+            size_bytes: self.size_bytes,
+            md5: Some(self.md5.clone()),
+            sha256: Some(self.sha256.clone()),
+            raw_sha256: Some(self.raw_sha256.clone()),
+            ..(**image).clone()
+        }))
+    }
+}
+
 /// Makes `to` with the bytes of `from`: by reflink where the file system can, else a sparse copy. Atomic: whole or absent.
 #[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clone {
@@ -162,6 +182,8 @@ pub struct Clone {
     pub from: Backing,
     /// The new one. Images and snapshots become read-only.
     pub to: Backing,
+    /// What is written beside it, in the same breath.
+    pub note: Option<Note>,
 }
 
 /// Removes a backing. Forward only.
@@ -199,12 +221,44 @@ pub struct OpenStore {
     pub place: Place,
 }
 
+/// Writes beside a backing's bytes what its records say. What is not there any more needs no note; where a file system cannot
+/// keep one, none is kept.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetNote {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+    /// Beside what.
+    pub what: Backing,
+    /// The note as it shall be.
+    pub to: Note,
+    /// The note it has now: where the inverse goes back to.
+    pub from: Note,
+}
+
+/// Takes over a datastore that another engine made and has lost: its root says from now on that it is this engine's. What
+/// stands in it is not touched.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptStore {
+    /// The datastore; it keeps its id.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+    /// Whose it shall be.
+    pub to: Id,
+    /// Whose it is: where the inverse goes back to.
+    pub from: Id,
+}
+
 family! {
     /// Steps of the storage drivers.
-    StorageStep in Storage { MakeStore, UnmakeStore, Import, Clone, Remove, Export, OpenStore } undo {
+    StorageStep in Storage { MakeStore, UnmakeStore, Import, Clone, Remove, Export, OpenStore, SetNote, AdoptStore } undo {
         MakeStore => |s| UnmakeStore { datastore: s.datastore, place: s.place.clone() },
         Import => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: Backing::image(s.image) },
         Clone => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: s.to },
+        SetNote => |s| SetNote { to: s.from.clone(), from: s.to.clone(), ..s.clone() },
+        AdoptStore => |s| AdoptStore { to: s.from, from: s.to, ..s.clone() },
     }
 }
 
@@ -220,6 +274,8 @@ impl StorageStep {
             StorageStep::Remove(s) => (s.datastore, &s.place),
             StorageStep::Export(s) => (s.datastore, &s.place),
             StorageStep::OpenStore(s) => (s.datastore, &s.place),
+            StorageStep::SetNote(s) => (s.datastore, &s.place),
+            StorageStep::AdoptStore(s) => (s.datastore, &s.place),
         }
     }
 
@@ -241,6 +297,8 @@ impl StorageStep {
             StorageStep::Clone(s) => format!("clone {} from {}", s.to.describe(), s.from.describe()),
             StorageStep::Remove(s) => format!("remove {}", s.what.describe()),
             StorageStep::OpenStore(s) => format!("open datastore {}", s.datastore),
+            StorageStep::SetNote(s) => format!("note beside {} what it is", s.what.describe()),
+            StorageStep::AdoptStore(s) => format!("take datastore {} over from engine {}", s.datastore, s.from),
             StorageStep::Export(s) => format!("write out {} as {}", s.what.describe(), s.format),
         }
     }

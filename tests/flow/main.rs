@@ -29,6 +29,7 @@ mod disks;
 mod ends;
 mod faults;
 mod nodes;
+mod rebuild;
 mod rig;
 mod secrets;
 mod things;

@@ -128,6 +128,16 @@ impl Rig {
         Rig::with(dir, disks::drivers(dir, Arc::new(Plain)), "elsewhere").await
     }
 
+    /// Another engine over the same outside: the state is lost, or it is another host that shares a pool.
+    pub async fn another(dir: &Path, state: &str, random: [u8; 16], drivers: DriverSet) -> Rig {
+        let home = dir.join(state);
+        std::fs::create_dir_all(&home).expect("a folder");
+        let store = Rig::open_as(random, &home, Box::new(|f| panic!("the store failed: {f}")));
+        let rig = Rig::over(dir, store, drivers, Some(home.join("datastore")), true);
+        rig.until("datastore show default", |a| a["state"] == "active").await;
+        rig
+    }
+
     /// A fresh one with the real drivers. The caller has a network namespace of its own.
     pub async fn real() -> Rig {
         let temp = tempfile::tempdir().expect("a folder");
@@ -156,13 +166,18 @@ impl Rig {
 
     /// The same; `on_failed` is what the daemon does when it fails.
     pub fn open_until_it_fails(dir: &Path, on_failed: bmid::store::OnFailed) -> Store {
+        Rig::open_as([7; 16], dir, on_failed)
+    }
+
+    /// The same; a store that is made gets its engine's id from `random`.
+    pub fn open_as(random: [u8; 16], dir: &Path, on_failed: bmid::store::OnFailed) -> Store {
         let options = Options {
             cache_bytes: 16 << 20,
             log_bytes: bmid::store::LOG_BYTES,
             engine_name: "engine1".parse().expect("a name"),
             release: "test".to_owned(),
             now: now(),
-            random: [7; 16],
+            random,
             on_failed,
         };
         Store::open(&dir.join("state"), options).expect("the store opens").store

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::child::{self, Job};
 use crate::disks::{self, Disks, Pool};
 use crate::rig::{Plain, Rig};
-use crate::scenario::{BULK, FAST, GROUND, SCENARIOS, Scenario, Special};
+use crate::scenario::{BULK, FAST, GROUND, SCENARIOS, STRANGE, Scenario, Special};
 use crate::shape::{self, Shape};
 
 /// Cases at a time.
@@ -152,7 +152,7 @@ impl Lab {
         if scenario.special != Special::FirstStart {
             let setup = disks.ground().iter().chain(GROUND).chain(scenario.setup);
             let setup: Vec<String> = setup.map(|l| fill(l)).collect();
-            let volume = runtime.block_on(ready(&dir, &setup, scenario.special));
+            let volume = runtime.block_on(ready(&dir, &setup, &scenario));
             lines.iter_mut().for_each(|l| *l = l.replace("$VOLUME", &volume));
         }
         if scenario.op == "reconcile" {
@@ -253,11 +253,18 @@ pub fn engine(dir: &Path, store: Store, special: Special, reconcile: bool) -> (R
 }
 
 /// Brings an engine to where a scenario begins; gives the id of the first volume.
-async fn ready(dir: &Path, setup: &[String], special: Special) -> String {
+async fn ready(dir: &Path, setup: &[String], scenario: &Scenario) -> String {
+    let special = scenario.special;
     let (rig, store) = engine(dir, Rig::open(dir), Special::None, false);
     rig.until("datastore show default", |a| a["state"] == "active").await;
-    for line in setup {
+    for (n, line) in setup.iter().enumerate() {
+        if n + scenario.setup.len() == setup.len() {
+            strangers(dir, scenario);
+        }
         rig.run(line).await;
+    }
+    if scenario.setup.is_empty() {
+        strangers(dir, scenario);
     }
     if special == Special::Restore {
         rig.run(&format!("state dump {}", dir.join("state.jsonl").display())).await;
@@ -290,6 +297,35 @@ fn spoil(dir: &Path) {
     let text = fs::read_to_string(&disk).expect("a disk").replace("\"generation\": 0", "\"generation\": 7");
     let name = disk.to_string_lossy().replace(".0", ".7");
     fs::write(name, text).expect("a disk that nobody wants");
+}
+
+/// What no record knows: a datastore that another engine has left, or a disk in our own.
+fn strangers(dir: &Path, scenario: &Scenario) {
+    if !scenario.is_forged() {
+        return;
+    }
+    let [store, engine, image] = STRANGE;
+    let objects = dir.join("world/objects");
+    let read = |kind: &str, part: &str| {
+        let all = fs::read_dir(objects.join(kind)).expect("a kind").flatten();
+        let path = all.map(|o| o.path()).find(|p| p.to_string_lossy().contains(part)).expect("an object");
+        (path.to_string_lossy().into_owned(), fs::read_to_string(&path).expect("an object"))
+    };
+    let (disk_path, disk) = read("disk", "images");
+    let (store_path, made) = read("store", "");
+    let id = |path: &str| path.rsplit('/').next().and_then(|n| n.get(..36)).expect("an id").to_owned();
+    let ours = id(&store_path);
+    let golden = disk_path.split("images%2F").nth(1).and_then(|n| n.get(..36)).expect("an id").to_owned();
+    if scenario.op == "datastore.scan" {
+        fs::write(disk_path.replace(&golden, image), disk.replace(&golden, image)).expect("a disk");
+    } else {
+        let anothers = |text: &str| text.replace(&golden, image).replace(&ours, store);
+        fs::write(anothers(&disk_path), anothers(&disk)).expect("a disk");
+        let mut made: serde_json::Value = serde_json::from_str(&anothers(&made)).expect("JSON");
+        made["engine"] = engine.into();
+        made["path"] = "/srv/bmid-kill/fast".into();
+        fs::write(anothers(&store_path), made.to_string()).expect("a datastore");
+    }
 }
 
 fn look(dir: &Path, special: Special) -> (Shape, BTreeSet<String>) {

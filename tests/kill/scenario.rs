@@ -73,6 +73,14 @@ const THREE: Lines = &[BULK[2]];
 const BULK_ALL: &str = "node provision --image golden --network net1 --node n1,52:54:00:00:01:01 \
     --node n2,52:54:00:00:01:02 --node n3,52:54:00:00:01:03 --all-or-nothing";
 
+/// What another engine has left: its datastore, itself, and an image there.
+pub const STRANGE: [&str; 3] = [
+    "5f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a01",
+    "5f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a02",
+    "5f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a03",
+];
+const ADOPT: &str = "datastore create fast --path /srv/bmid-kill/fast --adopt=5f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a01";
+
 type Lines = &'static [&'static str];
 
 const fn plain(op: &'static str, case: &'static str, setup: Lines, lines: Lines) -> Scenario {
@@ -92,6 +100,8 @@ const fn about(op: &'static str, setup: Lines, lines: Lines, faults: &'static st
 pub const SCENARIOS: &[Scenario] = &[
     plain("datastore.create", "", &[], &[FAST]),
     special(plain("datastore.create", "first start", &[], &[]), Special::FirstStart),
+    plain("datastore.create", "taken over", &[], &[ADOPT]),
+    special(plain("datastore.scan", "", &[], &["datastore scan default --remove"]), Special::Repairs),
     plain("datastore.rm", "", &[FAST], &["datastore rm fast"]),
     plain("network.create", "", &[], &[NET2]),
     plain("network.create", "on a VLAN", &[], &[NET3]),
@@ -143,6 +153,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     about("op.retry", &[WEB1], &[GONE, "op retry $OP"], FIVE, Special::None),
     about("op.abandon", &[WEB1], &[GONE, "op abandon $OP"], "fail storage.remove.before *\n", Special::Repairs),
+    plain("state.rebuild", "", &[ADOPT], &["state rebuild --datastore fast"]),
     plain("state.dump", "", &[WEB1], &["state dump $LAB/out.jsonl"]),
     special(plain("state.restore", "", &[WEB1, TAG], &["state restore $LAB/state.jsonl"]), Special::Restore),
     special(plain("reconcile", "", &[WEB1_CHAP, TAG], &["reconcile"]), Special::Repairs),
@@ -152,11 +163,15 @@ impl Scenario {
     /// Whether it makes, moves or removes bytes of disks.
     pub fn is_of_disks(&self) -> bool {
         let noun = self.op.split('.').next().unwrap_or_default();
-        let besides = ["image.rename", "node.migrate", "node.chap_secret", "tag.rename"];
         let more = ["op.cancel", "op.retry", "op.abandon"];
         let first = self.special == Special::FirstStart;
-        let nouns = ["datastore", "image", "node", "tag", "volume"].contains(&noun) && !besides.contains(&self.op);
-        (nouns || more.contains(&self.op)) && !first
+        let nouns = ["datastore", "image", "node", "tag", "volume"].contains(&noun) && self.op != "node.chap_secret";
+        (nouns || more.contains(&self.op)) && !first && !self.is_forged()
+    }
+
+    /// Whether there is something that no record knows of: it is forged, in the simulators' world alone.
+    pub fn is_forged(&self) -> bool {
+        self.op == "datastore.scan" || self.lines.iter().chain(self.setup).any(|l| *l == ADOPT)
     }
 
     /// Its name in reports.

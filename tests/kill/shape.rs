@@ -152,6 +152,7 @@ pub fn torn(store: &Store, dir: &Path) -> Vec<String> {
     let mut wrong = store.check().expect("the store is looked at");
     let mut told: BTreeSet<String> = rows(store).iter().flat_map(|r| ids(&r.to_string())).collect();
     told.insert(store.meta().engine.to_string());
+    told.extend(crate::scenario::STRANGE.map(str::to_owned));
     let intents = store.intents().expect("intents");
     let parts: Vec<_> = intents.iter().flat_map(|i| store.parts(i.id).expect("parts")).collect();
     let world = objects(dir);

@@ -11,6 +11,7 @@ mod house;
 mod hung;
 mod krbd;
 mod links;
+mod lost;
 mod pools;
 mod power;
 mod pressed;

@@ -7,7 +7,7 @@ use crate::rig::Rig;
 use crate::whole::{ground, login};
 
 /// Writes to the node's disk as its machine would.
-fn write(node: &serde_json::Value) {
+pub fn write(node: &serde_json::Value) {
     let text = |field: &str| node[field].as_str().unwrap().to_owned();
     let url = format!("iscsi://{}/{}/1", text("portal"), text("iqn"));
     let test = format!("iscsi-test-cu -i {} --dataloss --test=SCSI.Write16.Simple {url}", text("initiator"));
@@ -28,7 +28,7 @@ async fn emptied(cluster: &ceph::Ceph) {
 }
 
 /// A cluster in this namespace, with a pool and a user for it, and the line that makes it a datastore.
-fn cluster() -> (ceph::Ceph, String) {
+pub fn cluster() -> (ceph::Ceph, String) {
     let cluster = ceph::Ceph::here();
     cluster.tool(&["ceph", "osd", "pool", "create", "bmi", "8", "8", "--size", "1"]);
     cluster.tool(&["rbd", "pool", "init", "bmi"]);

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bmi::model::{Place, RbdExport, RbdPlace};
+use bmi::step::look::PlaceKey;
 use bmi::step::{BackingKind, Fact, Look, OpenStore, Scope, Seen, StorageStep};
 use bmid::drivers::sim::World;
 use bmid::drivers::storage::file::Detached;
@@ -265,6 +266,8 @@ impl Pools {
             StorageStep::Remove(s) => &mut s.place,
             StorageStep::Export(s) => &mut s.place,
             StorageStep::OpenStore(s) => &mut s.place,
+            StorageStep::SetNote(s) => &mut s.place,
+            StorageStep::AdoptStore(s) => &mut s.place,
         };
         if let Place::Rbd(of) = place {
             *of = self.pool.place(of);
@@ -359,12 +362,11 @@ impl Driver for Pools {
     }
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
+        let there = |key: &PlaceKey| PlaceKey { rbd: key.rbd.as_ref().map(|of| self.pool.place(of)), ..key.clone() };
         match look {
-            Look::Datastore(id, key) if key.rbd.is_some() => {
-                let mut key = key.clone();
-                key.rbd = key.rbd.map(|of| self.pool.place(&of));
-                self.real.look(&Look::Datastore(*id, key))
-            }
+            Look::Datastore(id, key) if key.rbd.is_some() => self.real.look(&Look::Datastore(*id, there(key))),
+            Look::Contents(id, key) if key.rbd.is_some() => self.real.look(&Look::Contents(*id, there(key))),
+            Look::Stores(key) if key.rbd.is_some() => self.real.look(&Look::Stores(there(key))),
             _ => self.folders.look(look),
         }
     }

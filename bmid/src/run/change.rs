@@ -48,6 +48,9 @@ impl Engine {
         let id = call.envelope.op_id.unwrap_or_else(|| self.fresh_id());
         if call.envelope.check {
             let plan = self.store.read(|view| self.plan(view, &call, id, &facts))?;
+            if call.request.foretells() {
+                send(&call, self.foretold(&call, &plan, &facts)?).await;
+            }
             return Ok(Ended { op_id: None, changed: plan.changes_anything(), running: false });
         }
         match self.begin_when_free(&call, id, &encoded, &facts).await? {
@@ -55,6 +58,9 @@ impl Engine {
                 self.log_end(&intent, Ok(()));
                 self.claims.release(id);
                 self.hub.event(event);
+                if changed && call.request.leaves_to_reconcile() {
+                    self.bell.notify_one();
+                }
                 send(&call, self.hand_out(&call, id, items, true).await?).await;
                 Ok(Ended { op_id: Some(id), changed, running: false })
             }
@@ -66,6 +72,21 @@ impl Engine {
                 self.drive_and_wait(drive, &live, &call, &cancel).await
             }
         }
+    }
+
+    /// What an operation would answer, for those whose answer is worth that.
+    fn foretold(&self, call: &Submission, plan: &Plan, facts: &Facts) -> Result<Vec<Reply>, Fault> {
+        let subjects: Vec<_> = plan.parts.iter().flat_map(|p| p.subjects.iter().cloned()).collect();
+        self.store.read(|view| {
+            call.request.answer(&bmi::ops::Answering {
+                view,
+                caller: &call.caller,
+                facts,
+                subjects: &subjects,
+                defaults: &self.defaults,
+                now: self.now(),
+            })
+        })
     }
 
     /// Drives an operation in the task of who asked, who waits for it anyway; it goes on in one of its own where the waiting

@@ -93,7 +93,7 @@ impl Sight {
             return (look, fact);
         }
         let patience = match look {
-            Look::Doctor { .. } => OUT,
+            Look::Doctor { .. } | Look::Stores(_) | Look::Contents(..) => OUT,
             // Disks that sleep take their time to wake up.
             Look::Datastore(..) | Look::Interfaces => 2 * patience,
             _ => patience,
@@ -172,7 +172,12 @@ impl Sight {
                 Some(Lane::Network(*network))
             }
             // Few, and one of them tells whether a network's lane is stuck.
-            Look::Workers(_) | Look::Interfaces | Look::Doctor { .. } | Look::RbdClient => None,
+            Look::Workers(_)
+            | Look::Interfaces
+            | Look::Doctor { .. }
+            | Look::RbdClient
+            | Look::Stores(_)
+            | Look::Contents(..) => None,
         };
         let (drivers, asked) = (Arc::clone(&self.drivers), look.clone());
         let ask = move || drivers.look(&asked);

@@ -205,6 +205,7 @@ pub fn default_datastore(path: &Path) -> Option<Request> {
         id: None,
         keyring: None,
         export: None,
+        adopt: None,
     }))
 }
 

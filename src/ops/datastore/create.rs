@@ -12,7 +12,8 @@ use crate::model::{
 };
 use crate::ops::args::HostPath;
 use crate::ops::{Answering, Asking, Cx, Effect, Facts, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
-use crate::step::{Fact, Look, MakeStore};
+use crate::rules::wanted;
+use crate::step::{AdoptStore, Fact, Look};
 
 /// Drivers a datastore can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -78,6 +79,10 @@ pub struct DatastoreCreate {
     #[arg(long, value_name = "WAY")]
     #[serde(default)]
     pub export: Option<RbdExport>,
+    /// Take over the datastore that stands there already and whose engine is gone for good: its id. Without one, lists them
+    #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[serde(default)]
+    pub adopt: Option<String>,
 }
 
 impl Op for DatastoreCreate {
@@ -91,13 +96,21 @@ impl Op for DatastoreCreate {
             "datastore create fast --kind file --path /srv/bmi --loop 100G",
             "datastore create nas --path /mnt/nas/bmi",
             "datastore create ceph --kind rbd --pool bmi --conf /etc/ceph/ceph.conf --id bmi --keyring /etc/ceph/bmi.keyring",
+            "datastore create ceph --kind rbd --pool bmi --conf /etc/ceph/ceph.conf --id bmi --adopt",
         ],
         effect: Effect::Change,
         shape: Shape::One,
         right: Right::Admin,
         columns: &[],
-        destroys: "",
+        destroys: "the hold another engine has on its datastore (only with --adopt)",
     };
+
+    fn destroys(&self) -> &'static str {
+        match self.adopt.as_deref() {
+            None | Some("") => "",
+            Some(_) => "the hold another engine has on its datastore: it must not run any more",
+        }
+    }
 
     fn resolve(&mut self, client: &mut dyn Resolve) -> Result<(), Fault> {
         if self.thin {
@@ -110,17 +123,20 @@ impl Op for DatastoreCreate {
     }
 
     fn looks(&self, _at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
-        Ok(if self.kind == DatastoreKind::Rbd { vec![Look::RbdClient] } else { Vec::new() })
+        // Only who takes one over asks what stands there: whether a pool can be reached is found out by the step otherwise.
+        let mut looks = if self.adopt.is_some() { vec![self.look()?] } else { Vec::new() };
+        if self.kind == DatastoreKind::Rbd {
+            looks.push(Look::RbdClient);
+        }
+        Ok(looks)
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let id = cx.id();
-        let place = match self.kind {
-            DatastoreKind::File => self.folder()?,
-            DatastoreKind::Rbd => Place::Rbd(self.pool(id, cx.facts)?),
-        };
+        let mut id = cx.id();
+        let mut place = self.place(id, cx.facts)?;
         if let Some(old) = cx.view.by_key::<Server>(Index::ServerName, &kinded(ServerKind::Datastore, &self.name))? {
-            if old.place.as_ref().is_some_and(|p| self.same(p, &place)) && old.state == ServerState::Active {
+            let whole = old.state == ServerState::Active || self.adopt.is_some() && old.state == ServerState::Adopted;
+            if old.place.as_ref().is_some_and(|p| self.same(p, &place)) && whole {
                 return Ok(Plan::already("datastore", old.id, &old.name));
             }
             return Err(Fault::new(
@@ -130,6 +146,11 @@ impl Op for DatastoreCreate {
             .fix("choose another name"));
         }
         apart(cx.view, &place)?;
+        let adopted = self.adopted(cx.view, cx.facts, &place)?;
+        if let Some(found) = &adopted {
+            id = found.datastore;
+            place = self.place(id, cx.facts)?;
+        }
         let server = Server {
             id,
             name: self.name.clone(),
@@ -145,8 +166,17 @@ impl Op for DatastoreCreate {
         };
         let mut part = PartPlan::default();
         part.about("datastore", server.id, &server.name);
-        part.script.first(MakeStore { datastore: server.id, engine: cx.engine(), place });
-        part.row(server.clone(), Server { state: ServerState::Active, operation: None, ..server });
+        let state = match adopted {
+            Some(found) => {
+                part.script.first(AdoptStore { datastore: id, place, to: cx.engine(), from: found.engine });
+                ServerState::Adopted
+            }
+            None => {
+                part.script.first(wanted::make_store(cx.view, &server, place));
+                ServerState::Active
+            }
+        };
+        part.row(server.clone(), Server { state, operation: None, ..server });
         Ok(part.into())
     }
 
@@ -166,6 +196,23 @@ impl DatastoreCreate {
             }
             (old, new) => old == new,
         }
+    }
+
+    /// Where it is; `id` stands in the names of a pool's images.
+    fn place(&self, id: Id, facts: &Facts) -> Result<Place, Fault> {
+        Ok(match self.kind {
+            DatastoreKind::File => self.folder()?,
+            DatastoreKind::Rbd => Place::Rbd(self.pool(id, self.way(facts, self.namespace.is_some())?)?),
+        })
+    }
+
+    /// The question which datastores stand at its place. The answer hangs neither on an id nor on how disks are exported.
+    pub(super) fn look(&self) -> Result<Look, Fault> {
+        let place = match self.kind {
+            DatastoreKind::File => self.folder()?,
+            DatastoreKind::Rbd => Place::Rbd(self.pool(Id([0; 16]), RbdExport::Auto)?),
+        };
+        Ok(Look::Stores((&place).into()))
     }
 
     fn folder(&self) -> Result<Place, Fault> {
@@ -198,7 +245,7 @@ impl DatastoreCreate {
         }
     }
 
-    fn pool(&self, id: Id, facts: &Facts) -> Result<RbdPlace, Fault> {
+    fn pool(&self, id: Id, export: RbdExport) -> Result<RbdPlace, Fault> {
         if self.path.is_some() || self.loop_size.is_some() || self.thin {
             return Err(Fault::invalid("--path, --loop and --thin are for --kind file").fix("leave them out"));
         }
@@ -211,7 +258,6 @@ impl DatastoreCreate {
         };
         let path = |given: &HostPath| absolute(&given.0, "a file").map(str::to_owned);
         let namespace = word("namespace", &self.namespace)?;
-        let export = self.way(facts, namespace.is_some())?;
         Ok(RbdPlace {
             pool: word("pool", &self.pool)?.ok_or_else(|| needed("pool"))?,
             namespace,

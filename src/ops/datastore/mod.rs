@@ -1,8 +1,10 @@
 //! Datastores: where bytes live.
 
+mod adopt;
 pub mod create;
 pub mod list;
 pub mod remove;
+pub mod scan;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +65,13 @@ pub fn find(view: &dyn View, r: &Ref) -> Result<Server, Fault> {
 /// The datastore a command names, which must be in use.
 pub fn usable(view: &dyn View, r: &Ref) -> Result<Server, Fault> {
     let server = find(view, r)?;
+    if server.state == ServerState::Adopted {
+        return Err(Fault::conflict(format!(
+            "datastore {} was taken over and its records are not restored yet",
+            server.name
+        ))
+        .fix(format!("`bmictl state rebuild --datastore {} --check` shows what it would restore", server.name)));
+    }
     if server.state != ServerState::Active {
         return Err(Fault::conflict(format!("datastore {} is not in use yet or no longer", server.name))
             .fix(format!("`bmictl datastore show {}` tells its state", server.name)));

@@ -41,6 +41,11 @@ impl Op for DatastoreRm {
         let Some(place) = server.place.clone() else { return Err(Fault::internal("a datastore without a place")) };
         let mut part = PartPlan::default();
         part.about("datastore", server.id, &server.name);
+        if server.state == ServerState::Adopted {
+            // Nothing of it is known, so nothing of it is taken away.
+            part.commit.push(Change::delete(&server));
+            return Ok(part.into());
+        }
         part.script.then(UnmakeStore { datastore: server.id, place });
         part.row(
             Server { state: ServerState::Deleting, operation: Some(cx.operation), ..server.clone() },

@@ -62,6 +62,7 @@ impl Op for ImageCopy {
             place: wanted::place(cx.view, from.datastore)?,
             from: Backing::image(from.id),
             to: Backing::image(copy.id),
+            note: None,
         });
         part.row(copy.clone(), Image { status: ImageStatus::Active, operation: None, ..copy });
         Ok(part.into())

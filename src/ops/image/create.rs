@@ -127,6 +127,7 @@ impl Op for ImageCreate {
             place: wanted::place(cx.view, origin.datastore)?,
             from: origin.from,
             to: Backing::image(image.id),
+            note: None,
         });
         part.row(image.clone(), Image { status: ImageStatus::Active, operation: None, ..image });
         Ok(part.into())

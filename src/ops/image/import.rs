@@ -108,6 +108,7 @@ impl Op for ImageImport {
             size: self.size,
             sha256: self.sha256.as_ref().map(|s| s.to_ascii_lowercase()),
             max_size: cx.defaults.max_image,
+            note: None,
         });
         part.row(image.clone(), Image { status: ImageStatus::Active, operation: None, ..image });
         Ok(part.into())

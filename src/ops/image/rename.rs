@@ -39,7 +39,9 @@ impl Op for ImageRename {
         name_free(cx.view, &image.owner, &self.name)?;
         let mut part = PartPlan::default();
         part.about("image", image.id, &self.name);
-        part.commit.push(Image { name: self.name.clone(), updated_at: cx.now, ..image }.into());
+        let renamed = Image { name: self.name.clone(), updated_at: cx.now, ..image };
+        // The name is taken from the beginning: nobody else may get it while the new one is noted beside the bytes.
+        part.row(Image { operation: Some(cx.operation), ..renamed.clone() }, renamed);
         Ok(part.into())
     }
 

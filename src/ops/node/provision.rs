@@ -267,6 +267,7 @@ impl NodeProvision {
                     place: disk.place.clone(),
                     from,
                     to: Backing::volume(disk.volume.id, disk.volume.generation),
+                    note: None,
                 });
                 part.script.beside(records.entry(cx.defaults));
                 part.script.first(records.make_target());

@@ -61,7 +61,7 @@ pub fn swap_part(cx: &Cx<'_>, records: &NodeRecords, swap: &Swap) -> Result<Part
     let old = &disk.volume;
     let new = Volume { generation: old.generation + 1, image: swap.image, size_bytes: swap.size, ..old.clone() };
     let old_backing = Backing::volume(old.id, old.generation);
-    let clone = |from, to| CloneStep { datastore: old.datastore, place: disk.place.clone(), from, to };
+    let clone = |from, to| CloneStep { datastore: old.datastore, place: disk.place.clone(), from, to, note: None };
     let mut part = PartPlan::default();
     disk_claims(&mut part, records);
     part.uses.extend(swap.image);

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Chap, ChapMode, Fault, Id, Kind, Node, Ref, Secret, Shown, Target, Time, ViewExt};
+use crate::model::{Chap, ChapMode, Fault, Id, Kind, Node, Ref, Sealed, Secret, Shown, Target, Time, ViewExt};
 use crate::ops::{Answering, Cx, Effect, Op, PartPlan, Plan, Reply, Right, Shape, Sheet};
 use crate::rules::wanted::NodeRecords;
 use crate::step::{Account, SwapAccount};
@@ -97,11 +97,16 @@ impl SecretSlot<'_> {
 
 /// An account with a fresh secret of 16 characters (RFC 7143 asks for at least 12).
 pub fn fresh(cx: &mut Cx<'_>, node: Id, mode: ChapMode) -> Chap {
+    drawn(cx.dice, cx.seal, node, mode)
+}
+
+/// The same, out of random bytes and what seals.
+pub fn drawn(dice: &mut dyn FnMut(&mut [u8]), seal: &dyn Fn(&str) -> Sealed, node: Id, mode: ChapMode) -> Chap {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0u8; 16];
-    (cx.dice)(&mut bytes);
+    dice(&mut bytes);
     let secret: String = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect();
-    Chap { user: format!("node-{node}"), secret: (cx.seal)(&secret), mode, shown: None }
+    Chap { user: format!("node-{node}"), secret: seal(&secret), mode, shown: None }
 }
 
 /// Refuses what only a node's owner may see.

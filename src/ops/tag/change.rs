@@ -49,7 +49,9 @@ impl Op for TagRename {
         let mut part = PartPlan::default();
         part.about("tag", tag.id, &self.name);
         part.uses.push(node.id);
-        part.commit.push(Snapshot { name: self.name.clone(), ..tag }.into());
+        let renamed = Snapshot { name: self.name.clone(), ..tag };
+        // As of an image: the name is taken from the beginning.
+        part.row(Snapshot { operation: Some(cx.operation), ..renamed.clone() }, renamed);
         Ok(part.into())
     }
 

@@ -80,6 +80,7 @@ impl Op for TagCreate {
             place: records.boot()?.place.clone(),
             from: Backing::volume(volume.id, volume.generation),
             to: Backing::snapshot(tag.id),
+            note: None,
         });
         part.row(tag.clone(), Snapshot { active: true, operation: None, ..tag });
         Ok(part.into())

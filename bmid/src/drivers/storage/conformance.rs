@@ -6,10 +6,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 
-use bmi::model::{Bytes, Format, Id, Kind, Place};
+use bmi::model::{Bytes, Format, Id, Kind, Note, Place, SnapshotNote, StoreNote, Time};
 use bmi::step::{
-    Backing, Clone, Export, Fact, Import, Imported, Look, MakeStore, OpenStore, Remove, Scope, Seen, Step, StorageStep,
-    UnmakeStore,
+    AdoptStore, Backing, Clone, Contents, Export, Fact, Import, Imported, Look, MakeStore, OpenStore, Remove, Scope,
+    Seen, SetNote, Step, StorageStep, StoreFound, UnmakeStore,
 };
 use sha2::{Digest, Sha256};
 
@@ -54,7 +54,7 @@ impl Rig<'_> {
     }
 
     pub(super) fn make(&self) -> MakeStore {
-        MakeStore { datastore: self.datastore, engine: id(200), place: self.place.clone() }
+        MakeStore { datastore: self.datastore, engine: id(200), place: self.place.clone(), note: store_note() }
     }
 
     pub(super) fn unmake(&self) -> UnmakeStore {
@@ -71,11 +71,12 @@ impl Rig<'_> {
             size: None,
             sha256: None,
             max_size: Bytes(64 << 20),
+            note: None,
         }
     }
 
     pub(super) fn clone(&self, from: Backing, to: Backing) -> Clone {
-        Clone { datastore: self.datastore, place: self.place.clone(), from, to }
+        Clone { datastore: self.datastore, place: self.place.clone(), from, to, note: None }
     }
 
     pub(super) fn remove(&self, what: Backing) -> Remove {
@@ -89,6 +90,11 @@ impl Rig<'_> {
     pub(super) fn open(&self) -> OpenStore {
         OpenStore { datastore: self.datastore, place: self.place.clone() }
     }
+}
+
+/// What the datastores of these tests say of themselves.
+pub(crate) fn store_note() -> StoreNote {
+    StoreNote { name: "fast".parse().unwrap(), engine_name: "host1".parse().unwrap() }
 }
 
 fn word(seen: &Seen) -> String {
@@ -121,6 +127,7 @@ pub(super) fn suite(rig: &Rig<'_>) {
     disks_are_cloned_and_removed(rig);
     bad_input_leaves_nothing(rig);
     a_store_with_disks_stays(rig);
+    what_is_noted_is_found_again(rig);
     let facts = facts(rig);
     assert!(!facts.available && facts.problem.is_some(), "{facts:?}");
 }
@@ -346,4 +353,74 @@ fn a_simulated_step_that_fails_at_any_point_can_be_repeated_and_taken_back() {
             assert!(!rig.with(step.clone(), Some(&input())).unwrap().changed);
         }
     }
+}
+
+/// What is known of everything in the store.
+pub(super) fn contents(rig: &Rig<'_>) -> Contents {
+    match rig.driver.look(&Look::Contents(rig.datastore, (&rig.place).into())) {
+        Some(Ok(Fact::Contents(contents))) => contents,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn stores(rig: &Rig<'_>) -> Vec<StoreFound> {
+    match rig.driver.look(&Look::Stores((&rig.place).into())) {
+        Some(Ok(Fact::Stores(found))) => found,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn note_of(rig: &Rig<'_>, what: Backing) -> Option<Note> {
+    contents(rig).things.into_iter().find(|t| t.what == what).unwrap_or_else(|| panic!("{what:?}")).note
+}
+
+fn tag_note(name: &str) -> Note {
+    Note::Snapshot(Box::new(SnapshotNote {
+        owner: "default".parse().unwrap(),
+        name: name.parse().unwrap(),
+        volume: id(2),
+        node: Some(id(9)),
+        size_bytes: Bytes(300_032),
+        image: Some(id(1)),
+        created_at: Time(1),
+    }))
+}
+
+/// A note stands beside its bytes from the moment they are whole, is changed and taken back, and goes with them; a store is found
+/// with the name it gave itself, and taken over from the engine that has it and from no other.
+fn what_is_noted_is_found_again(rig: &Rig<'_>) {
+    rig.twice(rig.make());
+    let (image, volume, tag) = (Backing::image(id(1)), Backing::volume(id(2), 4), Backing::snapshot(id(3)));
+    let [one, two, three] = ["one", "two", "three"].map(tag_note);
+    let bytes = file(&disk());
+    rig.with(Import { note: Some(one.clone()), ..rig.import(id(1), None) }, Some(&bytes)).unwrap();
+    rig.twice(Clone { note: Some(two.clone()), ..rig.clone(image, volume) });
+    rig.twice(Clone { note: Some(three.clone()), ..rig.clone(volume, tag) });
+    for (what, note) in [(image, &one), (volume, &two), (tag, &three)] {
+        assert_eq!(note_of(rig, what).as_ref(), Some(note), "{what:?}");
+        let to = tag_note("four");
+        let set =
+            SetNote { datastore: rig.datastore, place: rig.place.clone(), what, to: to.clone(), from: note.clone() };
+        rig.twice(set.clone());
+        assert_eq!(note_of(rig, what), Some(to));
+        rig.twice(Step::from(set).inverse().unwrap_or_else(|| panic!("a note can be taken back")));
+        assert_eq!(note_of(rig, what).as_ref(), Some(note), "{what:?}");
+    }
+    let all = contents(rig);
+    assert_eq!(all.things.len(), 3);
+    assert!(all.half_made.is_empty() && all.staging.is_empty(), "{all:?}");
+    assert!(all.things.iter().all(|t| t.size == Some(Bytes(300_032))), "{all:?}");
+    let found = stores(rig).into_iter().find(|s| s.datastore == rig.datastore).unwrap();
+    assert_eq!((found.engine, found.note), (id(200), Some(store_note())));
+    let adopt = AdoptStore { datastore: rig.datastore, place: rig.place.clone(), to: id(201), from: id(200) };
+    assert_eq!(rig.apply(AdoptStore { from: id(199), ..adopt.clone() }).unwrap_err().kind, Kind::Conflict);
+    rig.twice(adopt.clone());
+    assert_eq!(note_of(rig, volume), Some(two), "what stands there is as it was");
+    rig.twice(Step::from(adopt).inverse().unwrap_or_else(|| panic!("it can be given back")));
+    for what in [tag, volume, image] {
+        rig.twice(rig.remove(what));
+    }
+    let gone = SetNote { datastore: rig.datastore, place: rig.place.clone(), what: volume, to: one.clone(), from: one };
+    assert!(!rig.apply(gone).unwrap().changed, "what is gone needs no note");
+    rig.twice(rig.unmake());
 }

@@ -11,3 +11,5 @@ mod stream;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub(crate) use conformance::store_note;

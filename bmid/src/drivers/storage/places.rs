@@ -45,7 +45,9 @@ impl Driver for Places {
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         match look {
-            Look::Datastore(_, key) if key.rbd.is_some() => self.rbd.look(look),
+            Look::Datastore(_, key) | Look::Stores(key) | Look::Contents(_, key) if key.rbd.is_some() => {
+                self.rbd.look(look)
+            }
             Look::RbdClient => self.rbd.look(look),
             Look::Doctor { .. } => match (self.file.look(look), self.rbd.look(look)) {
                 (Some(Ok(Fact::Findings(mut all))), Some(Ok(Fact::Findings(more)))) => {

@@ -6,13 +6,13 @@
 //! The file `rbd-module` in it gives the kernel that disks of pools are mapped by an RBD client.
 //!
 //! Points: `storage.<step>.before|after` with the steps `make_store`, `open_store`, `unmake_store`, `import`, `clone`,
-//! `remove`, `export`; and `storage.import.staged`, behind the input's last byte and before the image is there.
+//! `remove`, `export`, `set_note`, `adopt_store`; and `storage.import.staged`, behind the input's last byte and before the image is there.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use bmi::model::{Bytes, Fault, Format, Id, Kind, Place};
+use bmi::model::{Bytes, Fault, Format, Id, Kind, Note, Place, StoreNote};
 use bmi::step::{self, Backing, DatastoreFacts, Fact, Imported, Look, Scope, Seen, StorageStep};
 use md5::Md5;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ use super::probe;
 use crate::drivers::sim::World;
 use crate::drivers::storage::stream::hex;
 use crate::drivers::{Done, Driver, DriverError, StepCx};
+
+mod found;
 
 /// The most bytes of a disk that are kept.
 const KEPT: usize = 16 << 20;
@@ -35,6 +37,7 @@ struct Store {
     datastore: Id,
     engine: Id,
     path: String,
+    note: StoreNote,
 }
 
 /// A disk.
@@ -46,6 +49,9 @@ struct Disk {
     /// SHA-256 of its bytes; the name of the file with them, if they are kept.
     content: String,
     imported: Option<Imported>,
+    note: Option<Note>,
+    /// What it was cloned from.
+    from: Option<Backing>,
 }
 
 /// An unfinished import.
@@ -105,12 +111,14 @@ impl SimStore {
             return Err(DriverError::new(Kind::Invalid, tried(), why));
         }
         let all = w.list::<Store>("store")?;
-        let other = |o: &&Store| o.path == path && (o.datastore != s.datastore || o.engine != s.engine);
+        // A pool is shared by engines, each with datastores of its own.
+        let shared = |o: &Store| matches!(s.place, Place::Rbd(_)) && o.datastore != s.datastore && o.engine != s.engine;
+        let other = |o: &&Store| o.path == path && !shared(o) && (o.datastore != s.datastore || o.engine != s.engine);
         if let Some(other) = all.iter().map(|(_, o)| o).find(other) {
             let why = format!("it is that of datastore {} of engine {}", other.datastore, other.engine);
             return Err(DriverError::new(Kind::Conflict, tried(), why).fix("choose an empty folder"));
         }
-        let store = Store { datastore: s.datastore, engine: s.engine, path };
+        let store = Store { datastore: s.datastore, engine: s.engine, path, note: s.note.clone() };
         w.put("store", &s.datastore.to_string(), &store).map(Done::changed)
     }
 
@@ -170,6 +178,8 @@ impl SimStore {
             size: imported.size_bytes.0,
             content: imported.raw_sha256.clone(),
             imported: Some(imported.clone()),
+            note: s.note.as_ref().map(|n| imported.told_in(n)),
+            from: None,
         };
         w.put("disk", &key(s.datastore, &what), &disk)?;
         w.del("staging", &waiting)?;
@@ -192,7 +202,7 @@ impl SimStore {
             return Err(DriverError::new(Kind::Outside, tried, "the disk to copy is not there")
                 .fix("`bmictl reconcile --check` shows what else is missing"));
         };
-        let copy = Disk { backing: s.to, imported: None, ..from };
+        let copy = Disk { backing: s.to, imported: None, note: s.note.clone(), from: Some(s.from), ..from };
         w.put("disk", &key(s.datastore, &s.to), &copy).map(Done::changed)
     }
 
@@ -298,6 +308,8 @@ pub fn point(step: &StorageStep) -> &'static str {
         StorageStep::Clone(_) => "storage.clone",
         StorageStep::Remove(_) => "storage.remove",
         StorageStep::Export(_) => "storage.export",
+        StorageStep::SetNote(_) => "storage.set_note",
+        StorageStep::AdoptStore(_) => "storage.adopt_store",
     }
 }
 
@@ -311,6 +323,7 @@ impl Driver for SimStore {
             match step {
                 StorageStep::MakeStore(s) => return self.make(&w, s),
                 StorageStep::UnmakeStore(s) => return self.unmake(&w, s),
+                StorageStep::AdoptStore(s) => return self.adopt(&w, s),
                 _ => self.store(&w, datastore, place)?,
             };
             match step {
@@ -318,9 +331,11 @@ impl Driver for SimStore {
                 StorageStep::Clone(s) => self.clone(&w, s),
                 StorageStep::Remove(s) => w.del("disk", &key(s.datastore, &s.what)).map(Done::changed),
                 StorageStep::Export(s) => self.export(&w, s, cx),
-                StorageStep::MakeStore(_) | StorageStep::UnmakeStore(_) | StorageStep::OpenStore(_) => {
-                    Ok(Done::ALREADY)
-                }
+                StorageStep::SetNote(s) => self.set_note(&w, s),
+                StorageStep::MakeStore(_)
+                | StorageStep::UnmakeStore(_)
+                | StorageStep::OpenStore(_)
+                | StorageStep::AdoptStore(_) => Ok(Done::ALREADY),
             }
         })
     }
@@ -342,14 +357,14 @@ impl Driver for SimStore {
         let (datastore, at) = match look {
             Look::Datastore(datastore, at) => (datastore, at),
             Look::RbdClient => return Some(Ok(Fact::RbdClient(self.lacking()))),
-            _ => return matches!(look, Look::Doctor { .. }).then(|| Ok(Fact::Findings(Vec::new()))),
+            Look::Stores(at) => return Some(self.stores(&at.path)),
+            Look::Contents(datastore, at) => return Some(self.contents(*datastore, at)),
+            Look::Doctor { .. } => return Some(Ok(Fact::Findings(Vec::new()))),
+            _ => return None,
         };
         let answer = || {
             let w = self.world()?;
-            let place = match &at.rbd {
-                Some(pool) => Place::Rbd(pool.clone()),
-                None => Place::Folder { path: at.path.clone(), loop_size: None, thin: false },
-            };
+            let place = found::place(at);
             let problem = self.store(&w, *datastore, &place).err().map(|e| e.why);
             let used: u64 = self.disks(&w, *datastore)?.iter().map(|d| d.size).sum();
             Ok(Fact::Datastore(DatastoreFacts {

@@ -14,7 +14,7 @@ use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::unistd::{Whence, lseek};
 
 use super::dir::Dir;
-use super::ffi;
+use super::{ffi, note};
 use crate::drivers::{Done, DriverError, StepCx};
 
 /// How much is read or written at once; between two of them cancellation is looked at.
@@ -51,6 +51,7 @@ pub(super) fn clone(root: &Dir, s: &step::Clone, cx: &StepCx<'_>) -> Result<Done
     let to = into.create(&temp)?;
     let whole = || -> Result<(), DriverError> {
         bytes(&from, &to, cx)?;
+        note::write(&to, s.note.as_ref())?;
         let mode = if s.to.kind == BackingKind::Volume { 0o600 } else { 0o400 };
         to.set_permissions(Permissions::from_mode(mode))
             .and_then(|()| to.sync_all())

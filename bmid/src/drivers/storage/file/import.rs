@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::convert::{Convert, Job};
 use super::copy::{CHUNK, Part, file_name, io_error, meta_name, trim, walk};
 use super::dir::Dir;
+use super::note;
 use super::receive::{another_format, receive, tried};
 use super::staging::{Arrived, DATA, DISK, Staging};
 use crate::drivers::storage::probe::{Bad, Probed, Whole, probe};
@@ -101,6 +102,9 @@ fn finish(
     let what = Backing::image(s.image);
     let internal = |e: serde_json::Error| DriverError::new(Kind::Internal, tried(s), e.to_string());
     images.write(&meta_name(&what), &serde_json::to_vec_pretty(&imported).map_err(internal)?, 0o600)?;
+    if let (Some(note), Some(disk)) = (&s.note, staging.dir.open(name, OFlag::O_RDONLY)?) {
+        note::put(&disk, &imported.told_in(note))?;
+    }
     staging.dir.publish(name, images, &file_name(&what)).inspect_err(|_| {
         // A description without a disk would only be litter.
         let _ = images.unlink(&meta_name(&what));

@@ -4,7 +4,7 @@
 //! ROOT/.bmid-datastore             the datastore's id and its engine's
 //! ROOT/images/<id>.0.raw           a golden image, mode 0400
 //! ROOT/images/<id>.0.meta          what its import found out
-//! ROOT/volumes/<id>.<gen>.raw      a volume, mode 0600
+//! ROOT/volumes/<id>.<gen>.raw      a volume, mode 0600; each with an attribute that says what it is
 //! ROOT/snapshots/<id>.0.raw        a snapshot, mode 0400
 //! ROOT/staging/<name>/             an unfinished import
 //! ROOT.xfs                         with --loop: the XFS that is mounted on ROOT
@@ -21,6 +21,7 @@ mod facts;
 mod ffi;
 pub(super) mod import;
 mod loopfile;
+mod note;
 mod place;
 pub(super) mod receive;
 mod root;
@@ -29,7 +30,7 @@ pub(super) mod tool;
 
 use std::path::{Path, PathBuf};
 
-use bmi::model::Kind;
+use bmi::model::{Kind, Place};
 use bmi::step::{Fact, Look, Scope, Seen, StorageStep};
 
 pub use convert::{Convert, Detached, Job, Unit, qemu_name};
@@ -131,6 +132,8 @@ impl Driver for FileStore {
             StorageStep::Import(s) => import::import(&root::open(datastore, place)?, s, &*self.converter, cx),
             StorageStep::Clone(s) => copy::clone(&root::open(datastore, place)?, s, cx),
             StorageStep::Remove(s) => copy::remove(&root::open(datastore, place)?, &s.what),
+            StorageStep::SetNote(s) => note::set(&root::open(datastore, place)?, s),
+            StorageStep::AdoptStore(s) => note::adopt(s, &self.manager),
             StorageStep::Export(s) => export::export(&root::open(datastore, place)?, s, cx),
         }
     }
@@ -152,6 +155,11 @@ impl Driver for FileStore {
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         match look {
             Look::Datastore(id, key) => Some(self.known.datastore(*id, &key.path).map(Fact::Datastore)),
+            Look::Stores(key) => Some(note::stores(&key.path).map(Fact::Stores)),
+            Look::Contents(id, key) => {
+                let place = Place::Folder { path: key.path.clone(), loop_size: None, thin: false };
+                Some(root::open(*id, &place).and_then(|root| note::contents(&root)).map(Fact::Contents))
+            }
             Look::Doctor { .. } => Some(Ok(Fact::Findings(self.known.findings(&self.manager)))),
             _ => None,
         }

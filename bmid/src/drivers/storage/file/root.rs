@@ -18,19 +18,22 @@ use super::{Manager, staging};
 use crate::drivers::DriverError;
 
 /// Where backings are, and where imports arrive.
-const FOLDERS: [&str; 4] = ["images", "volumes", "snapshots", "staging"];
-const KINDS: [BackingKind; 3] = [BackingKind::Image, BackingKind::Volume, BackingKind::Snapshot];
+pub(super) const FOLDERS: [&str; 4] = ["images", "volumes", "snapshots", "staging"];
+pub(super) const KINDS: [BackingKind; 3] = [BackingKind::Image, BackingKind::Volume, BackingKind::Snapshot];
 
 /// What the marker says.
 #[derive(Debug, Serialize, Deserialize)]
-struct Marker {
-    datastore: Id,
-    engine: Id,
+pub(super) struct Marker {
+    pub(super) datastore: Id,
+    pub(super) engine: Id,
     /// bmid made the folder itself and takes it away again.
-    made: bool,
+    pub(super) made: bool,
+    /// What it says of itself; another release's must not make it unreadable.
+    pub(super) note: Option<serde_json::Value>,
 }
 
-fn marker(dir: &Dir) -> Result<Option<Marker>, DriverError> {
+/// What the marker says; none if there is none.
+pub(super) fn marker(dir: &Dir) -> Result<Option<Marker>, DriverError> {
     let Some(text) = dir.read(MARKER)? else { return Ok(None) };
     serde_json::from_slice(&text).map(Some).map_err(|e| {
         let tried = format!("read {}", dir.path().join(MARKER).display());
@@ -107,7 +110,8 @@ fn fill(path: &Path, step: &MakeStore, made: bool, own: bool) -> Result<bool, Dr
                 private(path)?;
             }
             vacant(&dir)?;
-            let text = Marker { datastore: step.datastore, engine: step.engine, made };
+            let note = serde_json::to_value(&step.note).ok();
+            let text = Marker { datastore: step.datastore, engine: step.engine, made, note };
             let internal = |e: serde_json::Error| DriverError::new(Kind::Internal, "write a marker", e.to_string());
             dir.write(MARKER, &serde_json::to_vec_pretty(&text).map_err(internal)?, 0o600)?;
         }
@@ -128,7 +132,8 @@ fn ours(path: &Path, m: &Marker, step: &MakeStore) -> Result<(), DriverError> {
     }
     let tried = format!("make a datastore in {}", path.display());
     let why = format!("it is that of datastore {} of engine {}", m.datastore, m.engine);
-    Err(DriverError::new(Kind::Conflict, tried, why).fix("choose an empty folder"))
+    Err(DriverError::new(Kind::Conflict, tried, why)
+        .fix("choose an empty folder; if that engine is gone for good, `--adopt` takes the datastore over"))
 }
 
 /// Refuses a folder with foreign content, or one that others may write to.
@@ -270,7 +275,7 @@ pub(super) fn backings(dir: &Dir) -> Result<Vec<Backing>, DriverError> {
 }
 
 /// The backing behind a file name `<id>.<generation>.raw`; none for what is not written exactly so.
-fn backing(kind: BackingKind, name: &str) -> Option<Backing> {
+pub(super) fn backing(kind: BackingKind, name: &str) -> Option<Backing> {
     let (id, generation) = name.strip_suffix(".raw")?.split_once('.')?;
     let found = Backing { kind, id: id.parse().ok()?, generation: generation.parse().ok()? };
     (format!("{}.raw", found.name()) == name).then_some(found)

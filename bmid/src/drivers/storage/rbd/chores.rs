@@ -122,9 +122,9 @@ fn flatten(pool: &Pool, key: &str, id: &str) -> bool {
         Ok(None) => true,
         Err(_) => false,
     };
-    if flat && let Ok(Some(mark)) = pool.mark(id) {
+    if flat {
         // Told too much, a depth only has one more image flattened.
-        let _ = pool.set_mark(id, &names::Mark { depth: 0, ..mark });
+        let _ = pool.change_mark(id, |mark| std::mem::replace(&mut mark.depth, 0) != 0);
     }
     !(flat && pool.remove_entry(key).is_ok())
 }

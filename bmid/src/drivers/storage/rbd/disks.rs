@@ -9,6 +9,7 @@ use bmi::step::{self, Backing, BackingKind};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::found;
 use super::image::ffi::{Image, Which};
 use super::names::{self, BASE, Mark};
 use super::pool::{Pool, absent, failed};
@@ -34,6 +35,8 @@ pub(super) struct SnapEntry {
     pub(super) image: String,
     /// It is there.
     pub(super) done: bool,
+    /// What its records say.
+    pub(super) note: Option<serde_json::Value>,
 }
 
 /// Where a backing's bytes are.
@@ -71,7 +74,7 @@ impl Site<'_> {
 
     pub(super) fn mark(&self, what: &Backing, depth: u32) -> Mark {
         let Backing { kind, id, generation } = *what;
-        Mark { engine: self.engine, datastore: self.datastore, kind, id, generation, depth, imported: None }
+        Mark { engine: self.engine, datastore: self.datastore, kind, id, generation, depth, imported: None, note: None }
     }
 
     /// The whole image of that name: its id and mark. One that was cut off is none, and gone afterwards if `clear`.
@@ -179,7 +182,8 @@ impl Site<'_> {
         if chore {
             self.pool.set_entry(&self.flat_key(&id), &name).map_err(fail)?;
         }
-        self.pool.set_mark(&id, &self.mark(&s.to, depth)).map_err(fail)?;
+        let mark = Mark { note: found::written(s.note.as_ref()), ..self.mark(&s.to, depth) };
+        self.pool.set_mark(&id, &mark).map_err(fail)?;
         Ok((Done::CHANGED, chore))
     }
 
@@ -217,7 +221,7 @@ impl Site<'_> {
             return Err(DriverError::new(Kind::Outside, tried, "the disk to copy is not there")
                 .fix("`bmictl reconcile --check` shows what else is missing"));
         };
-        let entry = SnapEntry { volume: s.from, image: id, done: false };
+        let entry = SnapEntry { volume: s.from, image: id, done: false, note: found::written(s.note.as_ref()) };
         self.pool.set_entry(&key, &entry).map_err(fail)?;
         let volume = self.pool.open(Which::Id(&entry.image)).map_err(fail)?;
         match volume.snap(&names::snap(&s.to)) {

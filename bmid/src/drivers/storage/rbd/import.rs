@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::disks::Site;
+use super::found;
 use super::image::ffi::{Image, Which};
 use super::local::{Scratch, copy_out};
 use super::names::{self, BASE, Mark};
@@ -194,7 +195,8 @@ impl Work<'_> {
         }
         drop(image);
         let id = pool.id_of(name).map_err(fail)?.ok_or_else(|| self.interrupted())?;
-        let mark = Mark { imported: Some(imported.clone()), ..self.site.mark(&what, 0) };
+        let note = found::written(self.s.note.as_ref().map(|n| imported.told_in(n)).as_ref());
+        let mark = Mark { imported: Some(imported.clone()), note, ..self.site.mark(&what, 0) };
         pool.set_mark(&id, &mark).map_err(fail)?;
         pool.io.rename(name, &self.site.name(&what)).map_err(fail)?;
         Ok(imported)

@@ -22,6 +22,7 @@ mod cluster {
 mod disks;
 mod export;
 mod ffi;
+mod found;
 /// Open images.
 mod image {
     pub(super) mod ffi;
@@ -126,6 +127,10 @@ impl RbdStore {
 
     fn run(&self, step: &StorageStep, place: &RbdPlace, cx: &StepCx<'_>) -> Result<Done, DriverError> {
         let (datastore, _) = step.place();
+        if let StorageStep::AdoptStore(s) = step {
+            // Another's datastore gets no background of ours before it is ours.
+            return found::adopt(&Pool::connect(place, &self.api)?, s);
+        }
         let Connected { pool, chores } = self.connect(datastore, place)?;
         let done = match step {
             StorageStep::MakeStore(s) => return store::make(&pool, s, &self.kernel).map(Done::changed),
@@ -148,6 +153,9 @@ impl RbdStore {
                 }
                 return Ok(done);
             }
+            StorageStep::SetNote(s) => return found::set(&store::open(&pool, datastore)?, s),
+            // Done above.
+            StorageStep::AdoptStore(_) => Done::ALREADY,
             StorageStep::Remove(s) => {
                 let site = store::open(&pool, datastore)?;
                 reach::let_go(&site, &s.what, &self.kernel)?;
@@ -185,6 +193,21 @@ impl RbdStore {
             Err(e) if e.kind == Kind::Unavailable => Ok(Fact::Datastore(store::unreachable(place, &e))),
             Err(e) => Err(e),
         }
+    }
+
+    /// Over a connection of its own: a pool that is only looked at gets no background.
+    fn stores(&self, place: &RbdPlace) -> Result<Fact, DriverError> {
+        let tried = format!("look which datastores are in pool {}", place.spec());
+        let pool = Arc::new(Pool::connect(place, &self.api)?);
+        pool.ask(&tried, PATIENCE, found::stores).map(Fact::Stores)
+    }
+
+    fn contents(&self, datastore: Id, place: &RbdPlace) -> Result<Fact, DriverError> {
+        let tried = format!("look through pool {}", place.spec());
+        let asked = self.connect(datastore, place).and_then(|c| {
+            c.pool.ask(&tried, 4 * PATIENCE, move |pool| found::contents(&store::open(pool, datastore)?))
+        });
+        self.heed(datastore, asked).map(Fact::Contents)
     }
 
     fn saw(&self, datastore: Id, place: &RbdPlace) {
@@ -287,6 +310,8 @@ impl Driver for RbdStore {
         match look {
             Look::Datastore(id, key) => key.rbd.as_ref().map(|place| self.facts(*id, place)),
             Look::RbdClient => Some(Ok(Fact::RbdClient(self.kernel.lacking("map disks").map(Fault::from)))),
+            Look::Stores(key) => key.rbd.as_ref().map(|place| self.stores(place)),
+            Look::Contents(id, key) => key.rbd.as_ref().map(|place| self.contents(*id, place)),
             Look::Doctor { .. } => Some(Ok(Fact::Findings(self.findings()))),
             _ => None,
         }

@@ -27,6 +27,8 @@ pub(super) struct Mark {
     pub(super) depth: u32,
     /// What its import found out, for a golden image.
     pub(super) imported: Option<Imported>,
+    /// What its records say, see `found.rs`. As it stands there: a note of another release's must not make a mark unreadable.
+    pub(super) note: Option<serde_json::Value>,
 }
 
 impl Mark {

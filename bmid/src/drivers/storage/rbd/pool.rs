@@ -3,9 +3,8 @@
 //! A call returns when Ceph has answered. While a cluster is away it may not return for long; then the engine's lane gives the
 //! step up as unsure, and nothing is undone under it. Only questions are given up from here (`Pool::ask`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use bmi::model::{Id, Kind, RbdPlace};
@@ -108,6 +107,8 @@ pub(super) struct Pool {
     pub(super) cluster: Arc<Cluster>,
     pub(super) place: RbdPlace,
     asking: Arc<AtomicBool>,
+    /// Held while a mark is read, changed and written.
+    marks: Mutex<()>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -149,7 +150,7 @@ impl Pool {
                 .fix("`ceph osd pool ls` shows them; `ceph osd pool create` and `rbd pool init` make one"),
                 e => DriverError { kind: Kind::Unavailable, ..failed(&tried, e) },
             })?;
-        Ok(Pool { io: Arc::new(io), cluster, place: place.clone(), asking: Arc::default() })
+        Ok(Pool { io: Arc::new(io), cluster, place: place.clone(), asking: Arc::default(), marks: Mutex::default() })
     }
 
     /// Whether something was lost that only a new connection brings back.
@@ -262,6 +263,25 @@ impl Pool {
         });
         let image = image.and_then(|b| std::str::from_utf8(b).ok()).ok_or(Errno::EBADMSG)?;
         Ok(Some(image.to_owned()).filter(|i| !i.is_empty()))
+    }
+
+    /// Changes an image's mark, if it has one; `change` says whether there is anything to write. One at a time: what happens in
+    /// the background must not write an older note back.
+    pub(super) fn change_mark(&self, id: &str, change: impl FnOnce(&mut Mark) -> bool) -> Result<bool, Errno> {
+        let _one = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut mark) = self.mark(id)? else { return Ok(false) };
+        if !change(&mut mark) {
+            return Ok(false);
+        }
+        self.set_mark(id, &mark).map(|()| true)
+    }
+
+    /// An image's size.
+    pub(super) fn size(&self, id: &str) -> Result<u64, Errno> {
+        // Not that of a snapshot; the answer is the object size's order, then the size.
+        let now = (u64::MAX - 1).to_le_bytes();
+        let answer = self.io.exec(&format!("rbd_header.{id}"), c"rbd", "get_size", &now)?;
+        answer.get(1..9).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).ok_or(Errno::EBADMSG)
     }
 
     /// How many snapshots an image has, those included that only wait for their children.

@@ -20,9 +20,11 @@ use crate::drivers::krbd::Krbd;
 
 /// What the register says of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StoreEntry {
-    datastore: Id,
-    engine: Id,
+pub(super) struct StoreEntry {
+    pub(super) datastore: Id,
+    pub(super) engine: Id,
+    /// What it says of itself.
+    pub(super) note: Option<serde_json::Value>,
 }
 
 /// The datastore in its pool, or why it is not available.
@@ -58,7 +60,8 @@ pub(super) fn make(pool: &Pool, s: &MakeStore, kernel: &Krbd) -> Result<bool, Dr
     if pool.place.by_kernel() {
         reach::try_out(pool, kernel, &tried)?;
     }
-    let entry = StoreEntry { datastore: s.datastore, engine: s.engine };
+    let note = serde_json::to_value(&s.note).ok();
+    let entry = StoreEntry { datastore: s.datastore, engine: s.engine, note };
     pool.set_entry(&store_key(s.datastore), &entry).map_err(fail)?;
     Ok(true)
 }

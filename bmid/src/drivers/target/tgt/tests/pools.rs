@@ -37,7 +37,9 @@ impl House {
         let tgtd = start(tempfile::tempdir().unwrap(), &store);
         let house = House { store, place, _scratch: scratch, tgtd };
         ceph().inside(|| {
-            house.store(MakeStore { datastore: house.place.datastore, engine: ID, place: house.at() }, None);
+            let note = crate::drivers::storage::store_note();
+            let datastore = house.place.datastore;
+            house.store(MakeStore { datastore, engine: ID, place: house.at(), note }, None);
             let input = tempfile::tempfile().unwrap();
             input.set_len(64 << 20).unwrap();
             house.store(
@@ -50,12 +52,13 @@ impl House {
                     size: None,
                     sha256: None,
                     max_size: bmi::model::Bytes(1 << 30),
+                    note: None,
                 },
                 Some(&input),
             );
             for generation in [0, 1] {
                 let (from, to) = (Backing::image(ID), Backing::volume(ID, generation));
-                house.store(CloneStep { datastore: house.place.datastore, place: house.at(), from, to }, None);
+                house.store(CloneStep { datastore, place: house.at(), from, to, note: None }, None);
             }
         });
         house

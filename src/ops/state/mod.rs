@@ -1,10 +1,12 @@
 //! `state dump`, `restore`, `check`: the store itself.
 
+pub mod rebuild;
+
 use serde::{Deserialize, Serialize};
 
-use super::operation::control;
 use crate::model::Fault;
 use crate::ops::args::{Direction, Source};
+use crate::ops::operation::control;
 use crate::ops::{Effect, Op, Resolve, Right, Shape, Sheet};
 
 /// What a dump or a restore did.
