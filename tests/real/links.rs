@@ -5,7 +5,7 @@ use crate::rig::Rig;
 use crate::whole::{ground, login};
 
 /// Waits until a shell line says yes.
-async fn until(line: &str) {
+pub async fn until(line: &str) {
     for _ in 0..1_000 {
         if tries(line).0 {
             return;
@@ -16,7 +16,7 @@ async fn until(line: &str) {
 }
 
 /// A machine on the other end of the cable asks for an address until it is offered one.
-async fn gets_an_address(rig: &Rig) {
+pub async fn gets_an_address(rig: &Rig) {
     let script = rig.dir.join("discover.py");
     std::fs::write(&script, include_str!("discover.py")).unwrap();
     until(&format!("python3 {} node0 52:54:00:00:00:01", script.display())).await;

@@ -17,4 +17,5 @@ mod power;
 mod pressed;
 #[path = "../flow/rig.rs"]
 mod rig;
+mod vlans;
 mod whole;

@@ -39,6 +39,34 @@ pub fn own_kernel() -> bool {
     std::env::var_os(ELSEWHERE).is_some()
 }
 
+/// Runs tests of this program again, by their whole names, under a kernel of their own, in the network namespace of this
+/// process.
+pub fn with_own_kernel(modules: &[&str], tests: &[&str]) {
+    under_own_kernel(Command::new("env"), modules, Path::new("none"), tests);
+}
+
+fn under_own_kernel(mut command: Command, modules: &[&str], cluster: &Path, tests: &[&str]) {
+    let uml = tempfile::Builder::new().prefix("bmid-uml.").tempdir_in("/tmp").unwrap();
+    // Whatever comes of this process, that kernel and its processes end with it.
+    command.args(["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child"]);
+    command.arg("--mount-proc");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/uml")).arg(uml.path());
+    for module in modules {
+        command.args(["--module", module]);
+    }
+    command.arg("env").arg(format!("{ELSEWHERE}={}", cluster.display()));
+    command.arg(std::env::current_exe().unwrap()).args(["--nocapture", "--test-threads=1", "--exact"]).args(tests);
+    let output = command.stdin(Stdio::null()).output().expect("nsenter");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let passed = said.matches("... ok").count();
+    assert!(
+        output.status.success() && said.contains(&format!("{} passed; 0 failed", tests.len())),
+        "under a kernel of its own {passed} of {} passed: {said}{}",
+        tests.len(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// The one of this program.
 pub fn ceph() -> &'static Ceph {
     static CEPH: OnceLock<Ceph> = OnceLock::new();
@@ -73,37 +101,9 @@ impl Ceph {
 
     /// Runs tests of this program again, by their whole names, under a kernel of their own that reaches this cluster.
     pub fn with_own_kernel(&self, tests: &[&str]) {
-        let uml = tempfile::Builder::new().prefix("bmid-uml.").tempdir_in("/tmp").unwrap();
-        let mut command = self.command();
-        // Whatever comes of this process, that kernel and its processes end with it.
-        command.args([
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--pid",
-            "--mount",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ]);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/uml")).arg(uml.path());
-        for module in
-            ["aes_generic", "cbc", "gcm", "ctr", "hmac", "sha256_generic", "crc32c_generic", "rbd", "veth", "ipv6"]
-        {
-            command.args(["--module", module]);
-        }
-        command.arg("env").arg(format!("{ELSEWHERE}={}", self.folder.display()));
-        command.arg(std::env::current_exe().unwrap()).args(["--nocapture", "--test-threads=1", "--exact"]).args(tests);
-        let output = command.stdin(Stdio::null()).output().expect("nsenter");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let passed = said.matches("... ok").count();
-        assert!(
-            output.status.success() && said.contains(&format!("{} passed; 0 failed", tests.len())),
-            "under a kernel of its own {passed} of {} passed: {said}{}",
-            tests.len(),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let modules =
+            ["aes_generic", "cbc", "gcm", "ctr", "hmac", "sha256_generic", "crc32c_generic", "rbd", "veth", "ipv6"];
+        under_own_kernel(self.command(), &modules, &self.folder, tests);
     }
 
     fn start_at(at: &Path, more: &[&str]) -> Ceph {

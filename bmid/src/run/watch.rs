@@ -84,7 +84,10 @@ impl Engine {
             let Some(Ok(Fact::Interfaces(all))) = drivers.network.look(&Look::Interfaces) else { return Vec::new() };
             let of = |(network, on): (Network, EngineNetwork)| {
                 let scope = Scope::Network { network: network.id, interface: on.interface.clone() };
-                let facts = all.iter().find(|i| i.name == on.interface).cloned();
+                // A VLAN's interface comes back when its parent does.
+                let parent = on.trunk.as_ref().map(|t| t.parent.as_str());
+                let stands = |i: &&InterfaceFacts| i.name == on.interface || Some(i.name.as_str()) == parent;
+                let facts = all.iter().filter(stands).cloned().collect();
                 (network.id, facts, drivers.network.observe(&scope).unwrap_or_default())
             };
             networks.into_iter().map(of).collect()
@@ -179,8 +182,8 @@ impl Engine {
     }
 }
 
-/// A network's interface, if it is there, and what stands on it.
-type Ground = (Id, Option<InterfaceFacts>, Vec<Seen>);
+/// A network's interface and its parent, those that are there, and what stands on it.
+type Ground = (Id, Vec<InterfaceFacts>, Vec<Seen>);
 
 /// Waits for something in a thread of its own, which nobody waits for, until nobody listens any more.
 fn listen<T: Send + 'static>(

@@ -1,0 +1,145 @@
+//! Networks on VLANs, the whole way under a kernel of its own (User-mode Linux), which has 802.1Q where the machine's may not:
+//! bmid makes the interface on the trunk, machines on the VLAN get their disks, and what is not bmid's is left alone.
+//!
+//! The trunk is a cable whose other end carries a VLAN into a namespace each: `m100` and `m200` are machines on access ports.
+
+use bmi::model::Kind;
+use serde_json::Value;
+
+use crate::ceph::{own_kernel, with_own_kernel};
+use crate::house::{disk, inside, sh, tries};
+use crate::links::until;
+use crate::rig::Rig;
+
+const NAME: &str = "vlans::networks_on_vlans_stand_under_a_kernel_that_has_them";
+const MODULES: [&str; 6] = ["8021q", "veth", "ipv6", "bridge", "bonding", "dummy"];
+
+fn trunk() {
+    sh("ip link add eth1 type veth peer name trunk; ip link set eth1 up; ip link set trunk up");
+    for vlan in [100, 200] {
+        sh(&format!(
+            "ip netns add m{vlan}; ip link add link trunk name t{vlan} type vlan id {vlan}; ip link set t{vlan} netns m{vlan}
+             ip -n m{vlan} link set lo up; ip -n m{vlan} addr add 10.{vlan}.0.50/24 dev t{vlan}; ip -n m{vlan} link set t{vlan} up"
+        ));
+    }
+}
+
+/// A machine logs in.
+fn login(vlan: u16, node: &Value) -> (bool, String) {
+    let text = |field: &str| node[field].as_str().unwrap().to_owned();
+    let url = format!("iscsi://{}/{}/1", text("portal"), text("iqn"));
+    tries(&format!("ip netns exec m{vlan} timeout 2 iscsi-inq -i {} {url}", text("initiator")))
+}
+
+async fn comes_back(vlan: u16, node: &Value) {
+    for _ in 0..60 {
+        if login(vlan, node).0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{}{}", login(vlan, node).1, sh("ip -d addr"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_on_vlans_stand_under_a_kernel_that_has_them() {
+    if own_kernel() {
+        each_vlan_has_its_own().await;
+        parents_of_every_kind_carry_vlans().await;
+    } else if inside(NAME) {
+        with_own_kernel(&MODULES, &[NAME]);
+    }
+}
+
+async fn each_vlan_has_its_own() {
+    trunk();
+    let rig = Rig::real().await;
+    let golden = disk(&rig.dir.join("golden.raw"), 8);
+    rig.run(&format!("image import {golden} --name golden --format raw")).await;
+    sh("ip link add link eth1 name eth1.300 type vlan id 300; ip link add bmi-v301 type dummy");
+    for (line, told) in [("--vlan 300", "eth1.300"), ("--vlan 301", "bmi-v301")] {
+        let fault = rig.refuse(&format!("network create x --interface eth1 {line} --address 10.30.0.1/24")).await;
+        assert!(fault.kind == Kind::Conflict && fault.why.contains(told), "{fault:?}");
+    }
+    for vlan in [100, 200] {
+        let line = format!("network create t{vlan} --interface eth1 --vlan {vlan} --address 10.{vlan}.0.1/24");
+        assert!(rig.run(&line).await.end.changed);
+        assert!(!rig.run(&line).await.end.changed, "asked for again");
+    }
+    let id = rig.run("network show t100").await.one()["id"].as_str().unwrap().to_owned();
+    let shown = sh("ip -d link show bmi-v100");
+    for part in ["802.1Q id 100", "bmi-v100@eth1", "mtu 1500", "group 1651337572", "LOWER_UP", id.as_str()] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let mut nodes = Vec::new();
+    for vlan in [100, 200] {
+        let line =
+            format!("node provision n{vlan} --image golden --mac 52:54:00:00:00:{} --network t{vlan}", vlan / 10);
+        nodes.push(rig.run(&line).await.one().clone());
+    }
+    for (n, (mine, other)) in [(100, 200), (200, 100)].into_iter().enumerate() {
+        assert!(login(mine, &nodes[n]).0, "{}", login(mine, &nodes[n]).1);
+        assert!(!login(other, &nodes[n]).0, "from the other VLAN");
+    }
+    comes_and_goes(&rig, &nodes[0]).await;
+    for vlan in [100, 200] {
+        rig.run(&format!("node deprovision n{vlan}")).await;
+        rig.run(&format!("network rm t{vlan}")).await;
+    }
+    let left = sh("ip -br link");
+    assert!(!left.contains("bmi-v100") && !left.contains("bmi-v200"), "{left}");
+    assert!(left.contains("eth1.300") && left.contains("bmi-v301"), "what is not bmid's stays: {left}");
+}
+
+/// An interface that somebody removes, brings down, changes, or whose parent goes and comes back, is put right by itself.
+async fn comes_and_goes(rig: &Rig, node: &Value) {
+    for change in [
+        "ip link del bmi-v100",
+        "ip link set bmi-v100 down",
+        "ip link set bmi-v100 mtu 1400",
+        "ip link set eth1 down; ip link set eth1 up",
+        "ip link set bmi-v100 alias ''",
+    ] {
+        sh(change);
+        until("ip -d link show bmi-v100 | grep -q 'mtu 1500.*LOWER_UP\\|LOWER_UP.*mtu 1500'").await;
+        until("ip link show bmi-v100 | grep -q 'alias bmid'").await;
+        comes_back(100, node).await;
+    }
+    sh("ip link del eth1");
+    rig.until("doctor", |f| f["check"] == "interface bmi-v100" && f["severity"] == "error").await;
+    sh("ip netns del m100; ip netns del m200");
+    trunk();
+    comes_back(100, node).await;
+    sh("ip link add link eth1 name eth1.300 type vlan id 300");
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
+}
+
+async fn parents_of_every_kind_carry_vlans() {
+    sh("ip link add br0 type bridge; ip link set br0 up");
+    sh("ip link add wide type dummy; ip link set wide mtu 9000 up; ip link add bond0 type bond; ip link set bond0 up");
+    let rig = Rig::real().await;
+    for (n, line, part) in [
+        (1, "--interface br0 --vlan 401", "802.1Q id 401"),
+        (2, "--interface bond0 --vlan 402", "802.1Q id 402"),
+        (3, "--interface wide --vlan 403", "mtu 9000"),
+        (4, "--interface wide --vlan 404 --mtu 1500", "mtu 1500"),
+        (5, "--interface wide --vlan 405 --tagging 802.1ad", "802.1ad id 405"),
+    ] {
+        rig.run(&format!("network create p{n} {line} --address 10.4{n}.0.1/24")).await;
+        let shown = sh(&format!("ip -d link show bmi-v40{n}"));
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
+    for (line, kind) in [
+        ("--interface bmi-v401 --vlan 7", Kind::Invalid),
+        ("--interface wide --vlan 7 --mtu 9001", Kind::Invalid),
+        ("--interface none --vlan 7", Kind::NotFound),
+    ] {
+        let fault = rig.refuse(&format!("network create x {line} --address 10.50.0.1/24")).await;
+        assert_eq!(fault.kind, kind, "{line}: {fault:?}");
+    }
+    for n in 1..=5 {
+        rig.run(&format!("network rm p{n}")).await;
+    }
+    assert!(!sh("ip -br link").contains("bmi-v40"), "nothing is left");
+}
