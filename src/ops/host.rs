@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::operation::control;
 use crate::model::{
-    Bytes, Fault, Id, Index, Name, Network, Node, NodeState, Place, Server, ServerKind, Table, Time, Usage, View,
-    ViewExt,
+    Bytes, Fault, Id, Index, Name, Network, Node, NodeState, Place, Server, ServerKind, ServerState, Table, Time,
+    Usage, View, ViewExt,
 };
 use crate::ops::{Answering, Asking, Effect, Op, Right, Shape, Sheet};
 use crate::rules::wanted;
@@ -114,7 +114,7 @@ impl Op for Status {
         let (networks, unknown) = networks(at)?;
         let mut problems: Vec<String> = datastores
             .iter()
-            .filter(|d| !d.available)
+            .filter(|d| !d.available || d.problem.is_some())
             .map(|d| format!("datastore {}: {}", d.name, d.problem.as_deref().unwrap_or("unavailable")))
             .collect();
         problems.extend(unknown);
@@ -172,13 +172,19 @@ fn count_live(view: &dyn View, table: Table) -> Result<u64, Fault> {
 
 fn store_status(server: &Server, at: &Answering<'_>) -> StoreStatus {
     let known = super::datastore::view_of(server, at.facts);
+    let adopted = (server.state == ServerState::Adopted).then(|| {
+        format!(
+            "it was taken over and its records are not restored: `bmictl state rebuild --datastore {}`",
+            server.name
+        )
+    });
     StoreStatus {
         name: server.name.clone(),
         available: known.available.unwrap_or(false),
         clone_by: known.clone_by.unwrap_or_else(|| "unknown".to_owned()),
         export: known.export,
         free: known.free.unwrap_or_default(),
-        problem: known.problem,
+        problem: known.problem.or(adopted),
     }
 }
 

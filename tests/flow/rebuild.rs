@@ -98,6 +98,9 @@ async fn records_come_back_out_of_what_is_written_beside_the_bytes() {
     let early = rig.refuse("image import /dev/null --name x --datastore fast").await;
     assert!(early.to_string().contains("state rebuild --datastore fast"), "{early}");
 
+    let status = rig.run("status").await.one()["problems"].to_string();
+    assert!(status.contains("state rebuild --datastore fast"), "{status}");
+
     let check = rig.check("state rebuild --datastore fast").await;
     assert!(check.end.changed);
     let wanted = [
@@ -202,6 +205,32 @@ async fn a_network_that_cannot_be_there_is_asked_for_with_its_command_or_its_dis
     assert_eq!(outcomes(&partly.items, "restored"), ["volume web1", "volume web2-2"]);
     assert_eq!(rig.run("datastore show fast").await.one()["state"], "active");
     rig.run("node provision web1 --volume web1 --mac 52:54:00:00:00:01 --network else").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_is_written_beside_comes_back_under_a_name_that_says_so() {
+    let rig = furnished().await;
+    let world = rig.dir.join("world/objects/disk");
+    for disk in std::fs::read_dir(&world).unwrap().map(|d| d.unwrap().path()) {
+        let mut text: Value = serde_json::from_slice(&std::fs::read(&disk).unwrap()).unwrap();
+        text["note"] = Value::Null;
+        std::fs::write(&disk, text.to_string()).unwrap();
+    }
+    let (rig, _temp) = lost(rig).await;
+    adopt(&rig).await;
+    let done = rig.run("state rebuild --datastore fast").await;
+    let restored = outcomes(&done.items, "restored");
+    let of = |noun: &str| restored.iter().filter(|r| r.starts_with(&format!("{noun} recovered-"))).count();
+    assert_eq!((of("image"), of("volume"), restored.len()), (3, 5, 8), "{restored:?}");
+    assert!(
+        done.items
+            .iter()
+            .filter(|i| i["outcome"] == "restored")
+            .all(|i| { i["message"].as_str().unwrap().contains("nothing is written beside it") })
+    );
+    assert_eq!(outcomes(&done.items, "left").len(), 2, "tags of which nobody knows the node");
+    let image = rig.run("image ls").await.items.into_iter().find(|i| i["sha256"].is_string()).unwrap();
+    assert_eq!(image["size_bytes"], 1 << 20, "what its import found out is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
