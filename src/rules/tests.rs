@@ -330,3 +330,27 @@ fn an_operation_never_leaves_its_line_backwards() {
         assert!(phase.may_become(Parked) && Parked.may_become(phase));
     }
 }
+
+#[test]
+fn a_target_that_no_record_wants_lets_go_of_disks_in_our_pools_alone() {
+    let pool = RbdPlace {
+        pool: "p".into(),
+        namespace: Some("ns".into()),
+        conf: "/c".into(),
+        user: "u".into(),
+        keyring: None,
+        datastore: id(9),
+        export: RbdExport::Kernel,
+    };
+    let place = Place::Rbd(pool.clone());
+    let all = [store(), Server { id: id(9), place: Some(place.clone()), ..store() }];
+    let lun = |path: String| wanted::lun_seen(&SeenLun { number: 1, path }, &all);
+    let volume = Backing::volume(id(7), 3).path(&place);
+    let found = lun(volume.clone()).expect("a volume of that datastore");
+    assert_eq!((found.path, found.pool), (volume.clone(), Some(pool)));
+    let others =
+        [volume.replace("/ns/", "/"), volume.replace("rbd:p/", "rbd:q/"), "/dev/rbd7".into(), "/d/x.raw".into()];
+    for foreign in others.into_iter().chain([Backing::image(id(7)).path(&place)]) {
+        assert_eq!(lun(foreign.clone()), None, "{foreign}");
+    }
+}

@@ -34,3 +34,4 @@ mod rig;
 mod secrets;
 mod things;
 mod vlans;
+mod ways;

@@ -94,6 +94,7 @@ async fn served() {
     assert_eq!(bytes(), clean, "what was written since the tag is gone");
     assert_eq!(maps().len(), 2, "the disk it turned away from is not mapped any more");
     assert!(login(&node).0, "under the same name: {}", login(&node).1);
+    moved(&rig).await;
     assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
     let told: String =
         maps().iter().map(|m| fs::read_to_string(format!("{MAPS}/{}/config_info", m.0)).unwrap()).collect();
@@ -157,6 +158,16 @@ async fn host_comes_up_anew(rig: Rig, foreign: &[(String, String)]) -> (Rig, Opt
     while fs::write("/sys/bus/rbd/remove_single_major", &ours).is_err() {}
     assert_eq!(maps(), foreign);
     (Rig::real_at(&dir).await, keep)
+}
+
+/// To other hardware on another network: for a moment both networks' tgtds serve the disk, which stays mapped.
+async fn moved(rig: &Rig) {
+    sh("ip link add eth2 type veth peer name node1; ip link set eth2 up; ip link set node1 up");
+    rig.run("network create net2 --interface eth2 --address 10.9.1.1/24 --range 10.9.1.100-10.9.1.150").await;
+    let before = maps();
+    let node = rig.run("node migrate web1 --mac 52:54:00:00:00:02 --network net2").await.one().clone();
+    assert_eq!(maps(), before, "the same map");
+    assert!(login(&node).0, "{}", login(&node).1);
 }
 
 async fn all_goes(rig: &Rig, foreign: &[(String, String)]) {

@@ -34,8 +34,10 @@ pub fn cluster() -> (ceph::Ceph, String) {
     cluster.tool(&["rbd", "pool", "init", "bmi"]);
     let key = cluster.user("bmi", "profile rbd", "profile rbd pool=bmi");
     let conf = cluster.conf().display().to_string();
-    let line =
-        format!("datastore create ceph --kind rbd --pool bmi --conf {conf} --id bmi --keyring {}", key.display());
+    let line = format!(
+        "datastore create ceph --kind rbd --pool bmi --conf {conf} --id bmi --keyring {} --export librbd",
+        key.display()
+    );
     (cluster, line)
 }
 

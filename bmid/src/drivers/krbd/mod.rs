@@ -19,6 +19,8 @@ use bmi::model::Kind;
 use nix::errno::Errno;
 
 pub(crate) use self::errand::Unit;
+#[cfg(test)]
+pub(crate) use self::hand::Refusal;
 pub(crate) use self::hand::{Direct, Hand};
 pub use self::key::KeyFile;
 pub(crate) use self::maps::Map;

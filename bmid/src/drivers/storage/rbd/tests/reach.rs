@@ -1,5 +1,6 @@
 //! Pools that cannot be reached, and users that may not: each is told plainly, and soon.
 
+use std::path::Path;
 use std::time::Instant;
 
 use bmi::model::Bytes;
@@ -7,6 +8,7 @@ use bmi::step::{DatastoreFacts, Step};
 
 use super::ceph::Ceph;
 use super::*;
+use crate::drivers::krbd::{self, Hand, KeyFile};
 use crate::drivers::storage::conformance::facts;
 
 fn refused(place: &RbdPlace) -> DriverError {
@@ -152,5 +154,44 @@ fn a_cluster_that_falls_silent_holds_steps_and_not_questions_and_steps_go_on_whe
             facts(&rig).available
         });
         assert!(back && rig.seen().len() == 2);
+    });
+}
+
+/// A hand for a kernel without the module.
+struct NoModule;
+
+impl Hand for NoModule {
+    fn write(&self, _: &Path, _: &str, _: Option<(&str, &KeyFile)>) -> Result<(), krbd::Refusal> {
+        unreachable!("there is nothing to write to")
+    }
+    fn loadable(&self) -> bool {
+        false
+    }
+    fn load(&self) {}
+}
+
+#[test]
+fn a_kernel_that_cannot_map_is_told_when_a_datastore_is_made_and_by_the_doctor() {
+    let (driver, scratch) = driver();
+    let driver = driver.with_kernel(Arc::new(Krbd::new(scratch.path(), Box::new(NoModule))));
+    let place = RbdPlace { export: RbdExport::Kernel, ..place(id(114)) };
+    ceph().inside(|| {
+        let by = |place: &RbdPlace| Rig { driver: &driver, place: Place::Rbd(place.clone()), datastore: id(114) };
+        let e = by(&place).apply(by(&place).make()).unwrap_err();
+        assert!(e.why.contains("no rbd module") && e.fix.contains("modprobe rbd"), "{e:?}");
+        match driver.look(&Look::RbdClient) {
+            Some(Ok(Fact::RbdClient(Some(fault)))) => assert!(fault.why.contains("no rbd module"), "{fault}"),
+            other => panic!("{other:?}"),
+        }
+        let other = RbdPlace { export: RbdExport::Librbd, ..place.clone() };
+        by(&other).apply(by(&other).make()).unwrap();
+        assert!(facts(&by(&place)).available, "it lost the module later");
+        let Some(Ok(Fact::Findings(found))) = driver.look(&Look::Doctor { networks: vec![] }) else { panic!() };
+        let lost = found.iter().find(|f| f.found.contains("cannot be mapped"));
+        assert!(lost.is_none(), "it goes by librbd: {found:?}");
+        let _ = driver.observe(&Scope::Datastore { datastore: id(114), place: Place::Rbd(place.clone()) });
+        let Some(Ok(Fact::Findings(found))) = driver.look(&Look::Doctor { networks: vec![] }) else { panic!() };
+        let lost = found.iter().find(|f| f.found.contains("cannot be mapped"));
+        assert!(lost.is_some_and(|f| f.severity == Severity::Error && f.fix.contains("modprobe rbd")), "{found:?}");
     });
 }
