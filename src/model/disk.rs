@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Id, Name, Owner, Time};
+use super::{Bytes, Id, Name, Owner, RbdSource, Time};
 
 /// A disk image format, as qemu-img names it (Glance `disk_format`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -136,6 +136,9 @@ pub struct Image {
     pub deleted_at: Option<Time>,
     /// The operation that holds it now.
     pub operation: Option<Id>,
+    /// Where its bytes are (ImageLocation), for an image that was taken over in place: they are another's, and stay when it is
+    /// removed.
+    pub location: Option<RbdSource>,
 }
 
 /// What a volume is for.

@@ -12,6 +12,7 @@ pub mod net;
 pub mod node;
 pub mod note;
 pub mod pairs;
+pub mod pool;
 pub mod project;
 pub mod record;
 pub mod server;
@@ -27,6 +28,7 @@ pub use name::{Name, Owner, Ref};
 pub use net::{Cidr, Mac, Range};
 pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Secret, Shown, Target};
 pub use note::{ImageNote, NetworkNote, NodeNote, Note, SnapshotNote, StoreNote, TargetNote, VolumeNote};
+pub use pool::RbdSource;
 pub use project::{Caller, Meta, Project, Usage};
 pub use record::{Change, Index, IndexKey, Record, Row, Table};
 pub use server::{

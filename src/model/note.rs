@@ -10,7 +10,8 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, ChapMode, Cidr, Dhcp, Format, Id, Mac, Name, NodeType, Owner, Range, Role, Time, Trunk, Visibility,
+    Bytes, ChapMode, Cidr, Dhcp, Format, Id, Mac, Name, NodeType, Owner, Range, RbdSource, Role, Time, Trunk,
+    Visibility,
 };
 
 /// What is written beside one object's bytes.
@@ -55,6 +56,8 @@ pub struct ImageNote {
     pub properties: BTreeMap<String, String>,
     /// When made.
     pub created_at: Time,
+    /// Where its bytes are, if it was taken over in place.
+    pub location: Option<RbdSource>,
 }
 
 /// Of a volume, with the node whose disk it is.

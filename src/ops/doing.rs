@@ -16,7 +16,11 @@ impl Request {
             Request::NetworkCreate(o) => format!("create network {}", o.name),
             Request::NetworkShow(o) => format!("show network {}", o.network),
             Request::NetworkRm(o) => format!("remove network {}", o.network),
-            Request::ImageImport(o) => format!("import {} as image {}", o.source.name, o.name),
+            Request::ImageImport(o) => match (&o.from_rbd, &o.source) {
+                (Some(from), _) => format!("take over {from} as image {}", o.name),
+                (None, Some(source)) => format!("import {} as image {}", source.name, o.name),
+                (None, None) => format!("import image {}", o.name),
+            },
             Request::ImageShow(o) => format!("show image {}", o.image),
             Request::ImageRename(o) => format!("rename image {} to {}", o.image, o.name),
             Request::ImageCopy(o) => format!("copy image {} to {}", o.image, o.name),

@@ -96,6 +96,9 @@ fn goes_along(part: &mut PartPlan, now: &Noted) -> bool {
             StorageStep::Import(import) if Backing::image(import.image) == now.what => {
                 import.note = Some(now.note.clone());
             }
+            StorageStep::TakeOver(take) if Backing::image(take.image) == now.what => {
+                take.note = Some(now.note.clone());
+            }
             _ => continue,
         }
         return true;

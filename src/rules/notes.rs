@@ -63,6 +63,7 @@ fn image(i: Image) -> ImageNote {
         protected: i.protected,
         properties: if size > VALUES { Default::default() } else { i.properties },
         created_at: i.created_at,
+        location: i.location,
     }
 }
 

@@ -25,7 +25,7 @@ pub use network::{DropAddress, DropVlan, MakeVlan, NetworkStep, PutAddress};
 pub use seen::{Scope, Seen, SeenLun, SeenTarget, SeenVlan, Session};
 pub use storage::{
     AdoptStore, Backing, BackingKind, Clone, Export, Import, Imported, MakeStore, OpenStore, Remove, SetNote,
-    StorageStep, UnmakeStore,
+    StorageStep, TakeOver, UnmakeStore,
 };
 pub use target::{Account, ClosePortal, DropTarget, Lun, MakeTarget, OpenPortal, SwapAccount, SwapLun, TargetStep};
 pub use worker::{StartWorker, StopWorker, WorkerKind, WorkerStep};
@@ -97,7 +97,7 @@ impl Step {
     #[must_use]
     pub fn deadline_seconds(&self) -> u64 {
         match self {
-            Step::Storage(StorageStep::Import(_) | StorageStep::Export(_)) => 24 * 3_600,
+            Step::Storage(StorageStep::Import(_) | StorageStep::Export(_) | StorageStep::TakeOver(_)) => 24 * 3_600,
             Step::Storage(StorageStep::Clone(_) | StorageStep::MakeStore(_)) => 3_600,
             Step::Storage(_) => 120,
             _ => 30,

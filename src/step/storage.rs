@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Lane, family};
-use crate::model::{Bytes, Format, Id, ImageNote, Note, Place, StoreNote};
+use crate::model::{Bytes, Format, Id, ImageNote, Note, Place, RbdSource, StoreNote};
 
 /// What a backing is of.
 #[derive(std::clone::Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -251,11 +251,37 @@ pub struct AdoptStore {
     pub from: Id,
 }
 
+/// Takes what is in a pool already over as a golden image: by a clone that is flattened in the background, or in place, where
+/// the image itself becomes it and keeps its name. Needs no client, so it goes on by itself after a restart. The output is
+/// [`Imported`]. Undone by [`Remove`], which in place only gives the image back.
+#[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// The datastore.
+    pub datastore: Id,
+    /// Where.
+    pub place: Place,
+    /// The image.
+    pub image: Id,
+    /// What is taken over.
+    pub from: RbdSource,
+    /// The image itself, not a clone of it.
+    pub in_place: bool,
+    /// The declared size of the disk.
+    pub size: Option<Bytes>,
+    /// The declared SHA-256 of the disk, hex.
+    pub sha256: Option<String>,
+    /// The largest disk accepted.
+    pub max_size: Bytes,
+    /// What is written beside the image, with what is found out about it.
+    pub note: Option<Note>,
+}
+
 family! {
     /// Steps of the storage drivers.
-    StorageStep in Storage { MakeStore, UnmakeStore, Import, Clone, Remove, Export, OpenStore, SetNote, AdoptStore } undo {
+    StorageStep in Storage { MakeStore, UnmakeStore, Import, Clone, Remove, Export, OpenStore, SetNote, AdoptStore, TakeOver } undo {
         MakeStore => |s| UnmakeStore { datastore: s.datastore, place: s.place.clone() },
         Import => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: Backing::image(s.image) },
+        TakeOver => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: Backing::image(s.image) },
         Clone => |s| Remove { datastore: s.datastore, place: s.place.clone(), what: s.to },
         SetNote => |s| SetNote { to: s.from.clone(), from: s.to.clone(), ..s.clone() },
         AdoptStore => |s| AdoptStore { to: s.from, from: s.to, ..s.clone() },
@@ -276,6 +302,7 @@ impl StorageStep {
             StorageStep::OpenStore(s) => (s.datastore, &s.place),
             StorageStep::SetNote(s) => (s.datastore, &s.place),
             StorageStep::AdoptStore(s) => (s.datastore, &s.place),
+            StorageStep::TakeOver(s) => (s.datastore, &s.place),
         }
     }
 
@@ -283,6 +310,7 @@ impl StorageStep {
         match self {
             StorageStep::Import(s) => Lane::Import(s.datastore),
             StorageStep::Export(s) => Lane::Import(s.datastore),
+            StorageStep::TakeOver(s) => Lane::Import(s.datastore),
             other => Lane::Datastore(other.place().0),
         }
     }
@@ -299,6 +327,7 @@ impl StorageStep {
             StorageStep::OpenStore(s) => format!("open datastore {}", s.datastore),
             StorageStep::SetNote(s) => format!("note beside {} what it is", s.what.describe()),
             StorageStep::AdoptStore(s) => format!("take datastore {} over from engine {}", s.datastore, s.from),
+            StorageStep::TakeOver(s) => format!("take over {} as image {}", s.from, s.image),
             StorageStep::Export(s) => format!("write out {} as {}", s.what.describe(), s.format),
         }
     }

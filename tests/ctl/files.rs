@@ -20,7 +20,7 @@ fn an_import_passes_the_opened_file_and_not_its_name() {
     let fake = Fake::new(|mut peer| {
         let (_, request, mut fds) = peer.submitted();
         let Request::ImageImport(import) = request else { panic!("no import") };
-        assert_eq!((import.source.descriptor, fds.len()), (Some(0), 1));
+        assert_eq!((import.source.unwrap().descriptor, fds.len()), (Some(0), 1));
         let mut text = String::new();
         File::from(fds.remove(0)).read_to_string(&mut text).unwrap();
         assert_eq!(text, "the bytes of a disk");
@@ -34,7 +34,7 @@ fn an_import_from_a_pipe_ends_when_its_writer_ends() {
     let fake = Fake::new(|mut peer| {
         let (_, request, mut fds) = peer.submitted();
         let Request::ImageImport(import) = request else { panic!("no import") };
-        assert_eq!(import.source.name, "-");
+        assert_eq!(import.source.unwrap().name, "-");
         let mut text = String::new();
         File::from(fds.remove(0)).read_to_string(&mut text).unwrap();
         assert_eq!(text.len(), 1 << 20);

@@ -19,12 +19,14 @@ pub(crate) const SIZE: u64 = 4 << 20;
 /// The request for an import.
 pub(crate) fn import(name: &str, descriptor: Option<u8>, envelope: Envelope) -> ClientFrame {
     let request = Request::ImageImport(ImageImport {
-        source: Source { name: "disk".into(), descriptor },
+        source: Some(Source { name: "disk".into(), descriptor }),
         name: name.parse().expect("a name"),
         format: Some(Format::Raw),
         size: Some(Bytes(SIZE)),
         sha256: None,
         datastore: "default".parse().expect("a name"),
+        from_rbd: None,
+        in_place: false,
     });
     ClientFrame::Submit(Submit { id: 1, envelope, request })
 }

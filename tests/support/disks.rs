@@ -268,6 +268,7 @@ impl Pools {
             StorageStep::OpenStore(s) => &mut s.place,
             StorageStep::SetNote(s) => &mut s.place,
             StorageStep::AdoptStore(s) => &mut s.place,
+            StorageStep::TakeOver(s) => &mut s.place,
         };
         if let Place::Rbd(of) = place {
             *of = self.pool.place(of);

@@ -63,6 +63,8 @@ pub struct ImageView {
     pub updated_at: Time,
     /// The operation that holds it.
     pub operation: Option<Id>,
+    /// The image of a pool that it is, when it was taken over in place; `image rm` leaves that as it was.
+    pub location: Option<String>,
 }
 
 /// The image a command names.
@@ -119,6 +121,7 @@ pub fn fresh(id: Id, owner: Owner, name: Name, datastore: Id, now: Time, operati
         updated_at: now,
         deleted_at: None,
         operation: Some(operation),
+        location: None,
     }
 }
 
@@ -149,5 +152,6 @@ pub fn view_of(view: &dyn View, image: &Image) -> Result<ImageView, Fault> {
         created_at: image.created_at,
         updated_at: image.updated_at,
         operation: image.operation,
+        location: image.location.as_ref().map(ToString::to_string),
     })
 }

@@ -1,4 +1,5 @@
-//! `image rm`: volumes cloned from it keep their bytes; on a folder they do not depend on it.
+//! `image rm`: volumes cloned from it keep their bytes; on a folder they do not depend on it. The bytes of an image that was
+//! taken over in place are another's: they stay.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ impl Op for ImageRm {
         shape: Shape::One,
         right: Right::Member,
         columns: &[],
-        destroys: "the image's bytes",
+        destroys: "the image's bytes, unless it was taken over in place",
     };
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {

@@ -6,7 +6,7 @@
 //! The file `rbd-module` in it gives the kernel that disks of pools are mapped by an RBD client.
 //!
 //! Points: `storage.<step>.before|after` with the steps `make_store`, `open_store`, `unmake_store`, `import`, `clone`,
-//! `remove`, `export`, `set_note`, `adopt_store`; and `storage.import.staged`, behind the input's last byte and before the image is there.
+//! `remove`, `export`, `set_note`, `adopt_store`, `take_over`; and `storage.import.staged`, behind the input's last byte and before the image is there.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -186,6 +186,26 @@ impl SimStore {
         Ok(Done { changed: true, imported: Some(imported) })
     }
 
+    /// What a simulated pool holds is a MiB of its own name.
+    fn take_over(&self, w: &World, s: &step::TakeOver) -> Result<Done, DriverError> {
+        let what = Backing::image(s.image);
+        if let Some(disk) = w.get::<Disk>("disk", &key(s.datastore, &what))? {
+            return Ok(Done { changed: false, imported: disk.imported });
+        }
+        let bytes: Vec<u8> = s.from.to_string().bytes().cycle().take(1 << 20).collect();
+        let (sha256, md5) = (hex(&Sha256::digest(&bytes)), hex(&Md5::digest(&bytes)));
+        self.keep(&sha256, &bytes)?;
+        let (size, raw_sha256) = (bytes.len() as u64, sha256.clone());
+        let (image, source_format) = (s.image, Format::Raw);
+        let imported = Imported { image, source_format, size_bytes: Bytes(size), md5, sha256, raw_sha256 };
+        let content = imported.raw_sha256.clone();
+        let note = s.note.as_ref().map(|n| imported.told_in(n));
+        let (datastore, found) = (s.datastore, Some(imported.clone()));
+        let disk = Disk { datastore, backing: what, size, content, imported: found, from: None, note };
+        w.put("disk", &key(s.datastore, &what), &disk)?;
+        Ok(Done { changed: true, imported: Some(imported) })
+    }
+
     fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), DriverError> {
         let folder = self.world.join("content");
         fs::create_dir_all(&folder)
@@ -310,6 +330,7 @@ pub fn point(step: &StorageStep) -> &'static str {
         StorageStep::Export(_) => "storage.export",
         StorageStep::SetNote(_) => "storage.set_note",
         StorageStep::AdoptStore(_) => "storage.adopt_store",
+        StorageStep::TakeOver(_) => "storage.take_over",
     }
 }
 
@@ -331,6 +352,7 @@ impl Driver for SimStore {
                 StorageStep::Clone(s) => self.clone(&w, s),
                 StorageStep::Remove(s) => w.del("disk", &key(s.datastore, &s.what)).map(Done::changed),
                 StorageStep::Export(s) => self.export(&w, s, cx),
+                StorageStep::TakeOver(s) => self.take_over(&w, s),
                 StorageStep::SetNote(s) => self.set_note(&w, s),
                 StorageStep::MakeStore(_)
                 | StorageStep::UnmakeStore(_)

@@ -73,6 +73,7 @@ pub(super) fn image() -> Image {
         updated_at: Time(7),
         deleted_at: None,
         operation: Some(id(90)),
+        location: Some("vms/rack-7/debian@ready".parse().unwrap()),
     }
 }
 

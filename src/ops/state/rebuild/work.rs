@@ -146,6 +146,7 @@ impl Work<'_> {
                 protected: false,
                 properties: BTreeMap::new(),
                 created_at: with.now,
+                location: None,
             },
         };
         let found = thing.imported.as_ref();
@@ -171,6 +172,7 @@ impl Work<'_> {
             updated_at: with.now,
             deleted_at: None,
             operation: None,
+            location: note.location,
         };
         self.made("image", id, &image.name);
         self.put(image);

@@ -135,6 +135,8 @@ impl Driver for FileStore {
             StorageStep::SetNote(s) => note::set(&root::open(datastore, place)?, s),
             StorageStep::AdoptStore(s) => note::adopt(s, &self.manager),
             StorageStep::Export(s) => export::export(&root::open(datastore, place)?, s, cx),
+            StorageStep::TakeOver(_) => Err(DriverError::new(Kind::Invalid, step.describe(), "a folder holds no pool")
+                .fix("use a datastore of kind rbd")),
         }
     }
 

@@ -74,7 +74,9 @@ impl Site<'_> {
 
     pub(super) fn mark(&self, what: &Backing, depth: u32) -> Mark {
         let Backing { kind, id, generation } = *what;
-        Mark { engine: self.engine, datastore: self.datastore, kind, id, generation, depth, imported: None, note: None }
+        let (engine, datastore) = (self.engine, self.datastore);
+        let rbd = String::new();
+        Mark { engine, datastore, kind, id, generation, rbd, depth, imported: None, in_place: None, note: None }
     }
 
     /// The whole image of that name: its id and mark. One that was cut off is none, and gone afterwards if `clear`.
@@ -85,31 +87,25 @@ impl Site<'_> {
         clear: bool,
     ) -> Result<Option<(String, Mark)>, DriverError> {
         let (name, fail) = (self.name(what), |e| failed(tried, e));
-        let Some(id) = self.pool.id_of(&name).map_err(fail)? else { return Ok(None) };
+        let Some(id) = self.pool.id_of(&name).map_err(fail)? else {
+            // Under another's name, if it was taken over in place.
+            let Some(taken) = self.taken(what, tried)?.filter(|t| t.in_place) else { return Ok(None) };
+            let mark = self.pool.mark(&taken.id).map_err(fail)?;
+            return Ok(mark.filter(|m| m.datastore == self.datastore && m.backing() == *what).map(|m| (taken.id, m)));
+        };
         match self.pool.mark(&id).map_err(fail)? {
             Some(mark) if mark.datastore == self.datastore && mark.backing() == *what => Ok(Some((id, mark))),
-            Some(mark) if !self.inherited(&id, &mark, tried)? => {
+            Some(mark) => {
                 let why = format!("image {name} carries the mark of {} of datastore {}", mark.id, mark.datastore);
                 Err(DriverError::new(Kind::Conflict, tried, why).fix("it is not touched; look at who renamed it"))
             }
-            _ => {
+            None => {
                 if clear {
                     self.discard(&name).map_err(fail)?;
                 }
                 Ok(None)
             }
         }
-    }
-
-    /// Whether a mark is that of its image's parent: librbd copies it into every clone before we write the clone's own.
-    fn inherited(&self, id: &str, mark: &Mark, tried: &str) -> Result<bool, DriverError> {
-        let fail = |e| failed(tried, e);
-        let Some(parent) = self.pool.parent_of(id).map_err(fail)? else { return Ok(false) };
-        Ok(self
-            .pool
-            .mark(&parent)
-            .map_err(fail)?
-            .is_some_and(|p| p.datastore == mark.datastore && p.backing() == mark.backing()))
     }
 
     /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once.
@@ -130,9 +126,14 @@ impl Site<'_> {
     pub(super) fn source(&self, what: &Backing, tried: &str) -> Result<Option<Source>, DriverError> {
         let fail = |e| failed(tried, e);
         if what.kind != BackingKind::Snapshot {
+            let Some((id, mark)) = self.whole(what, tried, false)? else { return Ok(None) };
+            let (own, depth) = (self.name(what), mark.depth);
             let snap = (what.kind == BackingKind::Image).then(|| BASE.to_owned());
-            let whole = self.whole(what, tried, false)?;
-            return Ok(whole.map(|(_, mark)| Source { image: self.name(what), snap, depth: mark.depth }));
+            if mark.in_place.is_none() {
+                return Ok(Some(Source { image: own, snap, depth }));
+            }
+            let (snap, image) = (mark.in_place, self.pool.name_of(&id).map_err(fail)?);
+            return Ok(image.map(|image| Source { image, snap, depth }));
         }
         let Some(entry) = self.snap_entry(what, tried)?.filter(|e| e.done) else { return Ok(None) };
         let volume = self.name(&entry.volume);
@@ -241,6 +242,9 @@ impl Site<'_> {
         let tried = format!("remove {} {}", what.folder(), what.name());
         if what.kind == BackingKind::Snapshot {
             return self.untag(what, &tried);
+        }
+        if what.kind == BackingKind::Image && self.give_back(what, &tried)? {
+            return Ok(Done::CHANGED);
         }
         let (name, fail) = (self.name(what), |e| failed(&tried, e));
         let Some((id, _)) = self.whole(what, &tried, false)? else {

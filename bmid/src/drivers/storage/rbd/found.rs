@@ -14,6 +14,7 @@ use super::image::ffi::Which;
 use super::names::{self, Named};
 use super::pool::{Pool, absent, failed, store_key};
 use super::store::{self, StoreEntry};
+use super::takeover::{self, Taken};
 use crate::drivers::{Done, DriverError};
 
 /// A note as it stands in a mark.
@@ -132,7 +133,14 @@ fn thing(site: &Site<'_>, what: Backing) -> Result<Option<Thing>, Errno> {
         let (note, of) = (read(entry.note), Some(entry.volume.id));
         return Ok(Some(Thing { what, size, note, imported: None, of }));
     }
-    let Some(id) = site.pool.id_of(&site.name(&what))? else { return Ok(None) };
+    let id = match site.pool.id_of(&site.name(&what))? {
+        Some(id) => id,
+        // Under another's name, if it was taken over in place.
+        None => match site.pool.entry::<Taken>(&takeover::key(site.datastore, what.id))?.filter(|t| t.in_place) {
+            Some(taken) => taken.id,
+            None => return Ok(None),
+        },
+    };
     let Some(mark) = site.pool.mark(&id)? else { return Ok(None) };
     let size = absent(site.pool.size(&id))?.map(Bytes);
     Ok(Some(Thing { what, size, note: read(mark.note), imported: mark.imported, of: None }))

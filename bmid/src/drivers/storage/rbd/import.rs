@@ -46,14 +46,14 @@ pub(super) struct Stage {
 #[derive(Debug, Default)]
 pub(super) struct Running(Mutex<HashSet<String>>);
 
-struct Held<'a>(&'a Running, String);
+pub(super) struct Held<'a>(&'a Running, String);
 
 impl Running {
-    fn hold(&self, key: &str, tried: &str) -> Result<Held<'_>, DriverError> {
+    pub(super) fn hold(&self, key: &str, tried: &str) -> Result<Held<'_>, DriverError> {
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned()) {
             return Ok(Held(self, key.to_owned()));
         }
-        Err(DriverError::new(Kind::Busy, tried, "another import of the same bytes is using its staging")
+        Err(DriverError::new(Kind::Busy, tried, "another import of the same bytes runs")
             .fix("wait for that one; `bmictl op ls` shows it"))
     }
 }

@@ -5,6 +5,7 @@
 //! PREFIX.v.<id>.<gen>      a volume: a clone (format 2)
 //!   @bmi.<id>.0            a snapshot of it
 //! PREFIX.h.<id>.<gen>      a removed volume that snapshots still need
+//! anything@anything        a golden image that was taken over in place: the register says so, and it carries our mark
 //! PREFIX.n.<digest>        an unfinished import
 //! PREFIX.g.<RBD's id>      what waits for its end, where librbd knows no trash
 //! bmid.register            object with a map: datastores, snapshots, unfinished imports, chores
@@ -39,6 +40,7 @@ mod reach;
 mod receive;
 mod store;
 mod survey;
+mod takeover;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -146,6 +148,7 @@ impl RbdStore {
                 let by = (&*self.converter, &*self.scratch, &self.running);
                 import::import(&store::open(&pool, datastore)?, s, by, cx)?
             }
+            StorageStep::TakeOver(s) => takeover::take_over(&store::open(&pool, datastore)?, s, &self.running, cx)?,
             StorageStep::Clone(s) => {
                 let (done, chore) = store::open(&pool, datastore)?.clone(s)?;
                 if chore {

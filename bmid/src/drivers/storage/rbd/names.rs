@@ -23,10 +23,16 @@ pub(super) struct Mark {
     pub(super) kind: BackingKind,
     pub(super) id: Id,
     pub(super) generation: u32,
+    /// RBD's id of the image that this is the mark of: clones begin with a copy of their parent's.
+    #[serde(default)]
+    pub(super) rbd: String,
     /// How many parents stand above it; more than there are after one of them was flattened.
     pub(super) depth: u32,
     /// What its import found out, for a golden image.
     pub(super) imported: Option<Imported>,
+    /// The snapshot that is the golden image, where that is another's image under its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) in_place: Option<String>,
     /// What its records say, see `found.rs`. As it stands there: a note of another release's must not make a mark unreadable.
     pub(super) note: Option<serde_json::Value>,
 }
@@ -63,6 +69,12 @@ pub(super) fn gone(prefix: &str, id: &str) -> String {
 /// The name of an unfinished import, by a digest of its staging name: image names are short.
 pub(super) fn staging(prefix: &str, digest: &str) -> String {
     format!("{prefix}.n.{}", &digest[..digest.len().min(16)])
+}
+
+/// Whether a name is one of any datastore of any engine.
+pub(super) fn any(name: &str) -> bool {
+    let rest = name.strip_prefix("bmi.").and_then(|rest| rest.split_once('.'));
+    rest.is_some_and(|(id, _)| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Reads a name; none for what is not ours.
@@ -120,6 +132,7 @@ mod tests {
             assert!(name.len() < 96, "{name} is longer than librbd's names");
             assert_eq!(read(&prefix, &name), Some(Named::Whole(what)));
             assert_eq!(read("bmi.0", &name), None);
+            assert!(any(&name) && !any("bmi.debian.12"));
             assert_eq!(read(&prefix, &hidden(&prefix, &what)), Some(Named::Hidden));
         }
         assert_eq!(read(&prefix, &staging(&prefix, "0123")), Some(Named::Staging));

@@ -106,9 +106,9 @@ pub(super) struct Pool {
     pub(super) io: Arc<Io>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) place: RbdPlace,
-    asking: Arc<AtomicBool>,
+    pub(super) asking: Arc<AtomicBool>,
     /// Held while a mark is read, changed and written.
-    marks: Mutex<()>,
+    pub(super) marks: Mutex<()>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -238,31 +238,31 @@ impl Pool {
         Ok(id.map(str::to_owned))
     }
 
-    /// The mark of an image; none on one that is half-made or not ours.
+    /// The mark of an image; none on one that is half-made or not ours. One that came with the bytes of a parent is none.
     pub(super) fn mark(&self, id: &str) -> Result<Option<Mark>, Errno> {
         let found = absent(self.io.exec(&header(id), c"rbd", "metadata_get", &encode(MARK.as_bytes())))?;
-        Ok(found.as_deref().and_then(decode).and_then(|text| serde_json::from_slice(text).ok()))
+        let mark: Option<Mark> = found.as_deref().and_then(decode).and_then(|text| serde_json::from_slice(text).ok());
+        Ok(mark.filter(|m| m.rbd == id))
     }
 
     /// Marks an image: from now on it is whole.
     pub(super) fn set_mark(&self, id: &str, mark: &Mark) -> Result<(), Errno> {
-        let text = serde_json::to_vec(mark).map_err(|_| Errno::EINVAL)?;
+        let text = serde_json::to_vec(&Mark { rbd: id.to_owned(), ..mark.clone() }).map_err(|_| Errno::EINVAL)?;
         let mut input = 1u32.to_le_bytes().to_vec();
         input.extend(encode(MARK.as_bytes()));
         input.extend(encode(&text));
         self.io.exec(&header(id), c"rbd", "metadata_set", &input).map(drop)
     }
 
-    /// The id of the image that one was cloned from, while it still hangs on it.
-    pub(super) fn parent_of(&self, id: &str) -> Result<Option<String>, Errno> {
-        let answer = self.io.exec(&header(id), c"rbd", "parent_get", &[])?;
-        // Versions and length, the pool's number, its namespace, then the image's id, which is empty without a parent.
-        let image = answer.get(14..).and_then(|rest| {
-            let namespace = decode(rest)?;
-            decode(rest.get(4 + namespace.len()..)?)
-        });
-        let image = image.and_then(|b| std::str::from_utf8(b).ok()).ok_or(Errno::EBADMSG)?;
-        Ok(Some(image.to_owned()).filter(|i| !i.is_empty()))
+    /// Takes our mark off.
+    pub(super) fn unmark(&self, id: &str) -> Result<(), Errno> {
+        absent(self.io.exec(&header(id), c"rbd", "metadata_remove", &encode(MARK.as_bytes()))).map(drop)
+    }
+
+    /// The name that an image has now.
+    pub(super) fn name_of(&self, id: &str) -> Result<Option<String>, Errno> {
+        let found = absent(self.io.exec("rbd_directory", c"rbd", "dir_get_name", &encode(id.as_bytes())))?;
+        Ok(found.as_deref().and_then(decode).and_then(|b| std::str::from_utf8(b).ok()).map(str::to_owned))
     }
 
     /// Changes an image's mark, if it has one; `change` says whether there is anything to write. One at a time: what happens in

@@ -4,7 +4,7 @@
 //! a pool of another cluster looks exactly like an empty one.
 
 use bmi::model::{Bytes, Id, Kind, RbdPlace};
-use bmi::step::{DatastoreFacts, MakeStore, Seen, UnmakeStore};
+use bmi::step::{Backing, DatastoreFacts, MakeStore, Seen, UnmakeStore};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::names::{self, Named};
 use super::pool::{Pool, absent, failed, store_key};
 use super::reach;
 use super::survey;
+use super::takeover::{self, Taken};
 use crate::drivers::DriverError;
 use crate::drivers::krbd::Krbd;
 
@@ -86,7 +87,7 @@ pub(super) fn unmake(pool: &Pool, s: &UnmakeStore) -> Result<bool, DriverError> 
         }
     }
     purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
-    for kind in ["stage", "flat", "snap"] {
+    for kind in ["stage", "flat", "snap", "from"] {
         for (key, _) in pool.entries::<serde_json::Value>(&format!("{kind}.{}.", s.datastore)).map_err(fail)? {
             pool.remove_entry(&key).map_err(fail)?;
         }
@@ -105,6 +106,12 @@ pub(super) fn observe(site: &Site<'_>) -> Result<Vec<Seen>, DriverError> {
         if let Some(Named::Whole(what)) = names::read(prefix, &name)
             && pool.mark(&id).map_err(fail)?.is_some_and(|m| m.datastore == site.datastore && m.backing() == what)
         {
+            seen.push(Seen::Backing(what));
+        }
+    }
+    for (key, taken) in pool.entries::<Taken>(&format!("from.{}.", site.datastore)).map_err(fail)? {
+        let Some(what) = takeover::image_of(&key).map(Backing::image).filter(|_| taken.in_place) else { continue };
+        if pool.mark(&taken.id).map_err(fail)?.is_some_and(|m| m.datastore == site.datastore && m.backing() == what) {
             seen.push(Seen::Backing(what));
         }
     }

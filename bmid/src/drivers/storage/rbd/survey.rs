@@ -48,12 +48,16 @@ struct Described {
     application_metadata: BTreeMap<String, serde_json::Value>,
 }
 
-/// The command that gives a user the rights that a datastore needs.
-pub(super) fn caps(place: &RbdPlace, data_pool: &str) -> String {
-    let namespace = place.namespace.as_ref().map(|n| format!(" namespace={n}")).unwrap_or_default();
-    let mut osd = format!("profile rbd pool={}{namespace}", place.pool);
-    if !data_pool.is_empty() && data_pool != place.pool {
-        osd.push_str(&format!(", profile rbd pool={data_pool}"));
+/// The command that gives a user the rights that a datastore needs, and those for another pool.
+pub(super) fn caps(place: &RbdPlace, other: Option<(&str, Option<&str>)>) -> String {
+    let profile = |pool: &str, namespace: Option<&str>| {
+        let namespace = namespace.map(|n| format!(" namespace={n}")).unwrap_or_default();
+        format!("profile rbd pool={pool}{namespace}")
+    };
+    let own = (place.pool.as_str(), place.namespace.as_deref());
+    let mut osd = profile(own.0, own.1);
+    if let Some((pool, namespace)) = other.filter(|other| *other != own) {
+        osd.push_str(&format!(", {}", profile(pool, namespace)));
     }
     format!(
         "`ceph auth caps client.{0} mon 'profile rbd' osd '{osd}'`; it replaces what `ceph auth get client.{0}` shows",
@@ -75,7 +79,11 @@ pub(super) fn ask(pool: &Pool, tried: &str) -> Result<Survey, DriverError> {
 /// A refusal of Ceph's with the command that gives the right.
 fn denied(pool: &Pool, tried: &str, e: Errno, data_pool: &str) -> DriverError {
     let told = failed(tried, e);
-    if matches!(e, Errno::EACCES | Errno::EPERM) { told.fix(caps(&pool.place, data_pool)) } else { told }
+    if matches!(e, Errno::EACCES | Errno::EPERM) {
+        told.fix(caps(&pool.place, (!data_pool.is_empty()).then_some((data_pool, None))))
+    } else {
+        told
+    }
 }
 
 impl Survey {

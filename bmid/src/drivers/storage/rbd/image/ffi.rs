@@ -194,7 +194,6 @@ impl Image {
     }
 
     /// Its features, as bits.
-    #[allow(dead_code, reason = "for what is taken over")]
     pub(in super::super) fn features(&self) -> Result<u64, Errno> {
         let (get, mut bits) = (self.rbd().rbd_get_features.ok_or(Errno::ENOSYS)?, 0);
         // SAFETY: an open image and a place to fill.
@@ -202,7 +201,6 @@ impl Image {
     }
 
     /// Who has it open to change it: addresses of clients.
-    #[allow(dead_code, reason = "for what is taken over")]
     pub(in super::super) fn watchers(&self) -> Result<Vec<String>, Errno> {
         let (ask, give_back) = (self.rbd().rbd_watchers_list, self.rbd().rbd_watchers_list_cleanup);
         let (ask, give_back) = ask.zip(give_back).ok_or(Errno::ENOSYS)?;

@@ -76,8 +76,8 @@ fn a_pool_that_can_be_used_is_not_refused() {
 
 #[test]
 fn the_rights_to_give_name_every_pool_that_is_used() {
-    let told = caps(&place(), "");
+    let told = caps(&place(), None);
     assert!(told.contains("`ceph auth caps client.engine mon 'profile rbd' osd 'profile rbd pool=bmi'`"), "{told}");
-    let both = caps(&RbdPlace { namespace: Some("a".into()), ..place() }, "ec");
+    let both = caps(&RbdPlace { namespace: Some("a".into()), ..place() }, Some(("ec", None)));
     assert!(both.contains("osd 'profile rbd pool=bmi namespace=a, profile rbd pool=ec'"), "{both}");
 }
