@@ -1,7 +1,7 @@
 //! What only the client can do for a request: open files with the caller's own rights, make paths absolute, read lists.
 //!
 //! An output gets its name only when it is whole: the daemon writes into `NAME.partial`, which is renamed at the end and
-//! removed if it fails. A file that is there is never truncated.
+//! removed if it fails. A file that is there is never truncated, and replaced only where the operation or `--force` says so.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read};
@@ -13,7 +13,8 @@ use bmi::model::{Fault, Kind};
 use bmi::ops::args::{Direction, HostPath};
 use bmi::ops::{Resolve, Source};
 use bmi::protocol::MAX_DESCRIPTORS;
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use crate::stop::kind_of;
 
@@ -40,6 +41,8 @@ struct Output {
     partial: PathBuf,
     target: PathBuf,
     file: Flock<File>,
+    /// A file that is there by then is left.
+    new: bool,
 }
 
 impl Files {
@@ -58,14 +61,15 @@ impl Files {
     /// The operation has succeeded: outputs get their names, durably.
     pub(crate) fn commit(&mut self) -> Result<(), Fault> {
         for output in std::mem::take(&mut self.outputs) {
-            let Output { partial, target, file } = &output;
-            let done = file.sync_all().and_then(|()| std::fs::rename(partial, target)).and_then(|()| {
+            let Output { partial, target, file, new } = &output;
+            let done = file.sync_all().and_then(|()| name(partial, target, *new)).and_then(|()| {
                 let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 File::open(folder)?.sync_all()
             });
             if let Err(e) = done {
                 remove(partial);
-                return Err(told(&e, "give its name to", target));
+                let taken = *new && e.kind() == io::ErrorKind::AlreadyExists;
+                return Err(if taken { there(target) } else { told(&e, "give its name to", target) });
             }
         }
         Ok(())
@@ -101,13 +105,17 @@ impl Files {
             File::from(duplicate(self.stdin()?.as_fd(), "standard input")?)
         } else {
             let path = Path::new(&source.name);
-            File::open(path).map_err(|e| told(&e, "open", path))?
+            File::open(path).map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => told(&e, "open", path)
+                    .fix("look at the path: it is opened here, with your own rights; - stands for standard input"),
+                _ => told(&e, "open", path),
+            })?
         };
         passable(&file, &source.name, "read")?;
         self.pass(source, file.into())
     }
 
-    fn output(&mut self, source: &mut Source) -> Result<(), Fault> {
+    fn output(&mut self, source: &mut Source, new: bool) -> Result<(), Fault> {
         if source.name == "-" {
             if self.stdout_taken {
                 return Err(Fault::invalid("- is standard output, which carries answers here").fix("name a file"));
@@ -130,19 +138,20 @@ impl Files {
                 passable(&file, &source.name, "write")?;
                 self.pass(source, file.into())
             }
+            Ok(_) if new => Err(there(&path)),
             // Through a symbolic link: the link stays, what it points at is replaced.
-            Ok(_) => self.whole_file(source, path.canonicalize().map_err(|e| told(&e, "open", &path))?),
-            Err(_) => self.whole_file(source, path),
+            Ok(_) => self.whole_file(source, path.canonicalize().map_err(|e| told(&e, "open", &path))?, new),
+            Err(_) => self.whole_file(source, path, new),
         }
     }
 
-    fn whole_file(&mut self, source: &mut Source, target: PathBuf) -> Result<(), Fault> {
+    fn whole_file(&mut self, source: &mut Source, target: PathBuf, new: bool) -> Result<(), Fault> {
         let mut partial = target.clone().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
         let file = claim(&partial)?;
         let passed = file.try_clone().map_err(|e| told(&e, "open", &partial))?;
-        self.outputs.push(Output { partial, target, file });
+        self.outputs.push(Output { partial, target, file, new });
         self.pass(source, passed.into())
     }
 }
@@ -151,6 +160,24 @@ impl Drop for Files {
     fn drop(&mut self) {
         self.outputs.iter().for_each(|o| remove(&o.partial));
     }
+}
+
+/// Gives a whole file its name; one that is there stays if it is to be a new one.
+fn name(partial: &Path, target: &Path, new: bool) -> io::Result<()> {
+    if new {
+        match renameat2(AT_FDCWD, partial, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE) {
+            // Some file systems cannot say that; there was none when it began.
+            Err(Errno::EINVAL | Errno::ENOSYS) => {}
+            done => return Ok(done?),
+        }
+    }
+    std::fs::rename(partial, target)
+}
+
+fn there(target: &Path) -> Fault {
+    Fault::new(Kind::Duplicate, "a file of that name is there already")
+        .trying(format!("write {}", target.display()))
+        .fix("say --force to replace it, or another name")
 }
 
 /// Goes on past a failure: the failure that led here is the one to be told.
@@ -212,7 +239,8 @@ impl Resolve for Files {
     fn open(&mut self, source: &mut Source, direction: Direction) -> Result<(), Fault> {
         match direction {
             Direction::Input => self.input(source),
-            Direction::Output => self.output(source),
+            Direction::Output => self.output(source, false),
+            Direction::New => self.output(source, true),
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Direction {
     Input,
     /// The daemon writes it.
     Output,
+    /// The daemon writes it, and a file of that name is not replaced.
+    New,
 }
 
 /// A file the client opens with the caller's own rights and passes as a descriptor; `-` is standard input or output.

@@ -56,6 +56,7 @@ fn a_file_that_is_not_there_is_told_before_the_daemon_is_called() {
     );
     assert_eq!(ran.code, Some(3));
     assert!(ran.err.contains("cannot open /nonexistent/disk.raw: No such file"), "{}", ran.err);
+    assert!(ran.err.contains("look at the path"), "it says what to do: {}", ran.err);
 }
 
 #[test]

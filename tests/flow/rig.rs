@@ -33,7 +33,7 @@ impl Resolve for Files {
     fn open(&mut self, source: &mut Source, direction: Direction) -> Result<(), Fault> {
         let file = match direction {
             Direction::Input => File::open(&source.name),
-            Direction::Output => File::create(&source.name),
+            Direction::Output | Direction::New => File::create(&source.name),
         };
         self.0.push(file.map_err(|e| Fault::invalid(format!("{}: {e}", source.name)))?);
         source.descriptor = Some(u8::try_from(self.0.len() - 1).expect("few files"));

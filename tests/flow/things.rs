@@ -153,3 +153,33 @@ async fn an_import_that_goes_on_is_told_to_whoever_asks_for_it_again(on: Disks) 
     assert!(second.kind == Kind::Busy && second.fix.contains("bmictl op watch"), "{second}");
     assert_eq!(rig.refuse(&line).await.kind, Kind::Duplicate);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_pool_is_taken_over_and_in_place_it_is_told_where() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run("datastore create pool --kind rbd --pool bmi --conf /etc/ceph/ceph.conf --id bmi").await;
+    let cloned = rig.run("image import --from-rbd vms/debian@ready --name debian --datastore pool").await;
+    let place = "bmi/debian";
+    let within = rig.run(&format!("image import --from-rbd {place} --in-place --name here --datastore pool")).await;
+    for (image, location) in [(cloned, serde_json::Value::Null), (within, place.into())] {
+        let shown = image.one();
+        assert_eq!((&shown["status"], &shown["source_format"]), (&"active".into(), &"raw".into()));
+        assert!(shown["sha256"] == shown["raw_sha256"] && shown["sha256"].is_string() && shown["size_bytes"] != 0);
+        assert_eq!(shown["location"], location);
+    }
+    rig.run("node provision web1 --image here --mac 52:54:00:00:00:01 --network net1").await;
+    for (line, kind, fix) in [
+        ("--from-rbd vms/debian --name a", Kind::Invalid, "rbd export vms/debian - | bmictl image import -"),
+        ("--from-rbd vms/debian --in-place --name a --datastore pool", Kind::Invalid, "leave --in-place out"),
+        ("--from-rbd bmi/debian --format qcow2 --name a --datastore pool", Kind::Invalid, "leave --format out"),
+        ("--from-rbd bmi/debian --name here --datastore pool", Kind::Duplicate, "choose another name"),
+    ] {
+        let fault = rig.refuse(&format!("image import {line}")).await;
+        assert!(fault.kind == kind && fault.fix.contains(fix), "{line}: {fault}");
+    }
+    rig.run("node deprovision web1").await;
+    rig.run("image rm here").await;
+    rig.run("image rm debian").await;
+    rig.run("datastore rm pool").await;
+}

@@ -69,6 +69,26 @@ fn an_output_has_its_name_only_when_whole_and_an_old_file_stays_until_then() {
 }
 
 #[test]
+fn a_new_output_never_replaces_a_file_not_even_one_that_came_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("out");
+    let mut files = Files::default();
+    files.open(&mut source(&target), Direction::New).unwrap();
+    files.commit().unwrap();
+    assert!(target.exists(), "a new file is made");
+    std::fs::write(&target, "old").unwrap();
+    let fault = files.open(&mut source(&target), Direction::New).unwrap_err();
+    assert!(fault.kind == Kind::Duplicate && fault.fix.contains("--force"), "{fault}");
+    std::fs::remove_file(&target).unwrap();
+    let mut late = Files::default();
+    late.open(&mut source(&target), Direction::New).unwrap();
+    std::fs::write(&target, "came meanwhile").unwrap();
+    assert_eq!(late.commit().unwrap_err().kind, Kind::Duplicate);
+    assert_eq!(std::fs::read(&target).unwrap(), b"came meanwhile");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "and nothing beside it");
+}
+
+#[test]
 fn a_failed_output_leaves_nothing_and_the_old_file_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("out");

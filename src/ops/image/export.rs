@@ -19,6 +19,10 @@ pub struct ImageExport {
     /// raw or qcow2
     #[arg(long, default_value = "raw")]
     pub format: Format,
+    /// Replace the file if there is one
+    #[arg(long)]
+    #[serde(default)]
+    pub force: bool,
 }
 
 impl Op for ImageExport {
@@ -40,6 +44,6 @@ impl Op for ImageExport {
     };
 
     fn resolve(&mut self, client: &mut dyn Resolve) -> Result<(), Fault> {
-        client.open(&mut self.target, Direction::Output)
+        client.open(&mut self.target, if self.force { Direction::Output } else { Direction::New })
     }
 }
