@@ -47,6 +47,7 @@ async fn networks_on_vlans_stand_under_a_kernel_that_has_them() {
         each_vlan_has_its_own().await;
         parents_of_every_kind_carry_vlans().await;
     } else if inside(NAME) {
+        crate::ceph::guard();
         with_own_kernel(&MODULES, &[NAME]);
     }
 }
@@ -81,6 +82,7 @@ async fn each_vlan_has_its_own() {
         assert!(login(mine, &nodes[n]).0, "{}", login(mine, &nodes[n]).1);
         assert!(!login(other, &nodes[n]).0, "from the other VLAN");
     }
+    by_the_other_portal(&nodes[0]);
     comes_and_goes(&rig, &nodes[0]).await;
     for vlan in [100, 200] {
         rig.run(&format!("node deprovision n{vlan}")).await;
@@ -89,6 +91,20 @@ async fn each_vlan_has_its_own() {
     let left = sh("ip -br link");
     assert!(!left.contains("bmi-v100") && !left.contains("bmi-v200"), "{left}");
     assert!(left.contains("eth1.300") && left.contains("bmi-v301"), "what is not bmid's stays: {left}");
+}
+
+/// A machine that knows the other VLAN's portal, the target's and the initiator's name and the engine's MAC, and gives itself a
+/// route, gets nothing: an engine's address is served on its own VLAN alone.
+fn by_the_other_portal(node: &Value) {
+    let mac = sh("cat /sys/class/net/bmi-v200/address");
+    let portal = node["portal"].as_str().unwrap().split(':').next().unwrap().to_owned();
+    sh(&format!(
+        "ip -n m200 neigh add 10.200.0.99 lladdr {} dev t200; ip -n m200 route add {portal} via 10.200.0.99 dev t200",
+        mac.trim()
+    ));
+    let (inside, said) = login(200, node);
+    assert!(!inside, "let in from another VLAN: {said}");
+    sh(&format!("ip -n m200 route del {portal}"));
 }
 
 /// An interface that somebody removes, brings down, changes, or whose parent goes and comes back, is put right by itself.
