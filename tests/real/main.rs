@@ -17,5 +17,7 @@ mod power;
 mod pressed;
 #[path = "../flow/rig.rs"]
 mod rig;
+mod silent;
+mod store;
 mod vlans;
 mod whole;

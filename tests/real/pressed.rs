@@ -5,8 +5,9 @@ use std::process::{Child, Command};
 
 use bmi::model::Kind;
 
-use crate::house::{disk, inside, pid_of, sh};
+use crate::house::{inside, pid_of, sh};
 use crate::rig::Rig;
+use crate::store::Store;
 
 const NET: &str = "network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150";
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
@@ -29,13 +30,14 @@ impl Drop for Other {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_disk_of_a_machine_that_is_on_is_only_taken_by_force_and_then_it_is_logged_out() {
-    if !inside("pressed::the_disk_of_a_machine_that_is_on_is_only_taken_by_force_and_then_it_is_logged_out") {
-        return;
+    if inside("pressed::the_disk_of_a_machine_that_is_on_is_only_taken_by_force_and_then_it_is_logged_out") {
+        is_only_taken_by_force(&Store::Folder).await;
     }
+}
+
+pub async fn is_only_taken_by_force(store: &Store<'_>) {
     let rig = Rig::real().await;
-    rig.run(NET).await;
-    let golden = disk(&rig.dir.join("golden.raw"), 64);
-    rig.run(&format!("image import {golden} --name golden --format raw")).await;
+    store.ground(&rig).await;
     let node = rig.run(WEB1).await.one().clone();
     rig.run("tag create web1 t").await;
     let (initiator, iqn) = (node["initiator"].as_str().unwrap(), node["iqn"].as_str().unwrap());
@@ -59,7 +61,7 @@ async fn the_disk_of_a_machine_that_is_on_is_only_taken_by_force_and_then_it_is_
     // tgtd itself has neither the target nor a connection of the machine's.
     let control = sh(&format!("ls {}/run/net/*/tgtd/* 2>/dev/null || true", rig.dir.display()));
     assert_eq!(sh("ss -Htn state established 'sport = :3260' | wc -l").trim(), "0", "{control}");
-    assert_eq!(std::fs::read_dir(rig.dir.join("datastore/volumes")).unwrap().count(), 0);
+    assert!(store.volumes(&rig).is_empty());
     rig.run("network rm net1").await;
 }
 

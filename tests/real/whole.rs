@@ -2,13 +2,13 @@
 
 use bmi::model::Kind;
 
-use crate::house::{disk, inside, pid_of, sh, tries};
+use crate::house::{inside, pid_of, sh, tries};
 use crate::rig::Rig;
+use crate::store::{Store, write};
 
+/// A network and an image in the folder of the first start.
 pub async fn ground(rig: &Rig) {
-    rig.run("network create net1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150").await;
-    let golden = disk(&rig.dir.join("golden.raw"), 64);
-    rig.run(&format!("image import {golden} --name golden --format raw")).await;
+    Store::Folder.ground(rig).await;
 }
 
 fn url(node: &serde_json::Value) -> String {
@@ -21,11 +21,14 @@ pub fn login(node: &serde_json::Value) -> (bool, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_gets_a_disk_that_survives_its_tgtd() {
-    if !inside("whole::a_node_gets_a_disk_that_survives_its_tgtd") {
-        return;
+    if inside("whole::a_node_gets_a_disk_that_survives_its_tgtd") {
+        survives_its_tgtd(&Store::Folder).await;
     }
+}
+
+pub async fn survives_its_tgtd(store: &Store<'_>) {
     let rig = Rig::real().await;
-    ground(&rig).await;
+    store.ground(&rig).await;
     let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
     assert!(login(&node).0, "{}", login(&node).1);
     let stranger = tries(&format!("iscsi-inq -i iqn.2026-11.example:other {}", url(&node)));
@@ -49,18 +52,19 @@ async fn a_node_gets_a_disk_that_survives_its_tgtd() {
     rig.run("network rm net1").await;
     assert_eq!((pid_of("tgtd"), pid_of("dnsmasq")), (None, None));
     assert!(!sh("ip -br addr show eth1").contains("10.9.0.1"), "the address was ours and is taken off");
-    for folder in ["images", "volumes", "snapshots", "staging"] {
-        assert_eq!(std::fs::read_dir(rig.dir.join("datastore").join(folder)).unwrap().count(), 0, "{folder} is empty");
-    }
+    store.emptied(&rig).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_and_disks_outlive_the_engine() {
-    if !inside("whole::workers_and_disks_outlive_the_engine") {
-        return;
+    if inside("whole::workers_and_disks_outlive_the_engine") {
+        outlives_the_engine(&Store::Folder).await;
     }
+}
+
+pub async fn outlives_the_engine(store: &Store<'_>) {
     let rig = Rig::real().await;
-    ground(&rig).await;
+    store.ground(&rig).await;
     let node =
         rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap").await.one().clone();
     let before = (pid_of("tgtd"), pid_of("dnsmasq"));
@@ -102,11 +106,14 @@ fn login_as(node: &serde_json::Value, account: &serde_json::Value) -> (bool, Str
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_secret_that_was_handed_out_lets_the_machine_in_until_it_is_rotated() {
-    if !inside("whole::the_secret_that_was_handed_out_lets_the_machine_in_until_it_is_rotated") {
-        return;
+    if inside("whole::the_secret_that_was_handed_out_lets_the_machine_in_until_it_is_rotated") {
+        asks_for_a_secret(&Store::Folder).await;
     }
+}
+
+pub async fn asks_for_a_secret(store: &Store<'_>) {
     let rig = Rig::real().await;
-    ground(&rig).await;
+    store.ground(&rig).await;
     let line = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1 --chap=out-of-band";
     let first = rig.run(line).await.one().clone();
     assert!(!login(&first).0, "without the secret nobody gets in");
@@ -140,20 +147,24 @@ async fn the_secret_that_was_handed_out_lets_the_machine_in_until_it_is_rotated(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_wrote_is_rolled_back_to_a_tag() {
-    if !inside("whole::what_a_node_wrote_is_rolled_back_to_a_tag") {
-        return;
+    if inside("whole::what_a_node_wrote_is_rolled_back_to_a_tag") {
+        is_rolled_back(&Store::Folder).await;
     }
+}
+
+pub async fn is_rolled_back(store: &Store<'_>) {
     let rig = Rig::real().await;
-    ground(&rig).await;
+    store.ground(&rig).await;
     let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
-    let path = |rig: &Rig| sh(&format!("ls {}/datastore/volumes/*.raw", rig.dir.display())).trim().to_owned();
     rig.run("tag create web1 clean").await;
-    let first = path(&rig);
-    sh(&format!("printf broken | dd of={first} conv=notrunc status=none"));
+    let first = store.volumes(&rig);
+    let clean = store.begins(&first[0]);
+    write(&node);
+    assert_ne!(store.begins(&first[0]), clean, "the machine's bytes are on its disk");
     rig.run("tag rollback web1 clean").await;
-    let second = path(&rig);
-    assert_ne!(first, second, "another generation stands behind the LUN");
-    assert_eq!(std::fs::read(&second).unwrap()[..6], [0xa5; 6]);
+    let second = store.volumes(&rig);
+    assert!(first.len() == 1 && second.len() == 1 && first != second, "another generation stands behind the LUN");
+    assert_eq!(store.begins(&second[0]), clean);
     assert!(login(&node).0, "the same IQN serves it");
     rig.run("image create deep --from-node web1").await;
     rig.run("node rebase web1 --image deep --discard").await;

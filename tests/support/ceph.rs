@@ -106,6 +106,11 @@ impl Ceph {
         under_own_kernel(self.command(), &modules, &self.folder, tests);
     }
 
+    /// The same in the network namespace of this process, which must be the test's own.
+    pub fn here_in_memory() -> Ceph {
+        Ceph::start_at(Path::new("/tmp"), &["--here", "--memory"])
+    }
+
     fn start_at(at: &Path, more: &[&str]) -> Ceph {
         if let Some(folder) = std::env::var_os(ELSEWHERE) {
             return Ceph::elsewhere(&folder);
@@ -161,6 +166,16 @@ impl Ceph {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init, "--pid", "--mount", "--", "kill", &format!("-{signal}"), pid.trim()]);
         assert!(command.status().expect("nsenter").success(), "kill -{signal} {daemon}");
+    }
+
+    /// Starts one of its daemons again that was killed: `mon` or `osd`. It ends with the others.
+    pub fn restart(&self, daemon: &str) {
+        let number = if daemon == "osd" { "0" } else { "a" };
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init, "--pid", "--mount", "--net", "--", "sh", "-c"]);
+        command.arg("echo $$ >$0/pid.$1; exec ceph-$1 -f -c $0/ceph.conf -i $2 </dev/null >>$0/log/$1.out 2>&1");
+        // Whoever waits for it is gone with this process, and it with the namespace.
+        drop(command.arg(&self.folder).args([daemon, number]).spawn().expect("nsenter"));
     }
 
     /// Its namespaces' process, for `nsenter --target`.

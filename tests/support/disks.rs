@@ -34,7 +34,8 @@ use bmid::drivers::storage::sim::point;
 use bmid::drivers::{Done, Driver, DriverError, DriverSet, StepCx, Unseal};
 use serde::{Deserialize, Serialize};
 
-use self::inside::{Inside, ask};
+pub use self::inside::Inside;
+use self::inside::ask;
 use crate::ceph::Ceph;
 
 /// The line that makes the datastore.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ceph;
+use crate::ceph::Ceph;
 
 /// What Ceph says is in a namespace.
 #[derive(Debug, Deserialize)]
@@ -24,6 +25,22 @@ pub struct Inside {
 }
 
 impl Inside {
+    /// What is in a pool of this cluster.
+    pub fn of(cluster: &Ceph, pool: &str) -> Inside {
+        let mut command = cluster.command();
+        let mut process = command
+            .arg(script())
+            .arg(cluster.conf())
+            .arg(pool)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 with python3-rbd");
+        process.stdin.take().unwrap().write_all(b"look\n").unwrap();
+        let said = process.wait_with_output().unwrap().stdout;
+        serde_json::from_slice(&said).unwrap()
+    }
+
     /// As objects of a simulated world: `disk/<datastore>/volumes/<id>.<generation>` and so on. How deep a disk stands and
     /// what waits in the trash is the background's business and not here.
     pub fn objects(&self) -> BTreeMap<String, Value> {
@@ -108,15 +125,18 @@ impl Inside {
     }
 }
 
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/pool.py")
+}
+
 /// Asks Ceph.
 pub fn ask(line: &str) -> Value {
     struct Teller(Child, BufReader<std::process::ChildStdout>);
     static TELLER: Mutex<Option<Teller>> = Mutex::new(None);
     let mut teller = TELLER.lock().unwrap_or_else(PoisonError::into_inner);
     let Teller(process, said) = teller.get_or_insert_with(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/pool.py");
         let mut command = ceph().command();
-        command.arg(script).arg(ceph().conf()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(script()).arg(ceph().conf()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("python3 with python3-rbd");
         let said = BufReader::new(process.stdout.take().unwrap());
         Teller(process, said)

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""What is so in a namespace of pool `rbd`, as Ceph's own bindings say it; nothing of bmid's takes part. It reads, and makes the
+"""What is so in a namespace of a pool (`rbd`), as Ceph's own bindings say it; nothing of bmid's takes part. It reads, and makes the
 namespaces that tests ask for. It must never change anything in them.
 
-  pool.py CONF     answers lines of standard input, a line of JSON each:
+  pool.py CONF [POOL]   answers lines of standard input, a line of JSON each:
     make NAMESPACE   the namespace is there, and one beside it for a second datastore
-    look NAMESPACE   images, trash, register, and objects that belong to no image, of both
+    look [NAMESPACE] images, trash, register, and objects that belong to no image, of both
 """
 import json
 import re
@@ -81,15 +81,15 @@ def look(io):
 
 
 def both(namespace):
-    return [namespace, namespace + "-fast"]
+    return [namespace, namespace + "-fast"] if namespace else [""]
 
 
 def main():
     cluster = rados.Rados(conffile=sys.argv[1])
     cluster.connect()
-    io = cluster.open_ioctx("rbd")
+    io = cluster.open_ioctx(sys.argv[2] if len(sys.argv) > 2 else "rbd")
     for line in sys.stdin:
-        verb, namespace = line.split()
+        verb, namespace = (line.split() + [""])[:2]
         if verb == "make":
             io.set_namespace("")
             for name in both(namespace):
