@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../support/ceph.rs"]
+mod ceph;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -169,6 +171,63 @@ fn a_node_loses_no_write_while_bmid_is_killed_and_started_again() {
     let numbers = said.lines().filter_map(|l| l.strip_prefix("NODE-SEQ ")).map(str::trim).collect::<Vec<_>>();
     let kept = file_on(&engine.disk_of("n1"), "/var/sequence");
     assert_eq!(kept.lines().map(str::trim).collect::<Vec<_>>(), numbers, "what it said is not what its disk holds");
+}
+
+/// The first number that the node said it had written.
+fn first_number(machine: &Machine<'_>) -> u32 {
+    machine.line("NODE-SEQ ").trim().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_node_on_a_pool_that_destroyed_its_disk_boots_after_a_rollback_with_what_it_wrote_before_the_tag() {
+    ceph::guard();
+    let host = Host::new("rack");
+    let cluster = ceph::Ceph::beside(host.init());
+    cluster.tool(&["rbd", "pool", "init", "rbd"]);
+    let key = cluster.user("bmi", "profile rbd", "profile rbd pool=rbd");
+    host.add_tap("tap0");
+    let image = golden(&host, "golden-pool", "loop");
+    let engine = Engine::start(&host);
+    let pool = ["datastore", "create", "ceph", "--kind", "rbd", "--pool", "rbd", "--id", "bmi"];
+    let conf = cluster.conf();
+    engine.ctl(&[&pool[..], &["--conf", conf.to_str().unwrap(), "--keyring", key.to_str().unwrap()]].concat());
+    engine.ctl(&["image", "import", image.to_str().unwrap(), "--name", "golden-pool", "--datastore", "ceph"]);
+    let range = ["--address", "10.9.0.1/24", "--range", "10.9.0.100-10.9.0.150"];
+    engine.ctl(&[&["network", "create", "lab", "--interface", "tap0"], &range[..]].concat());
+    provision(&engine, "golden-pool", &[]);
+    assert!(cluster.tool(&["rbd", "ls", "rbd"]).contains(".v."), "its disk is in the pool");
+
+    // Tagged while it runs: what it said to be on its disk is there.
+    let mut machine = Machine::boot(&host, "tap0", MAC, Firmware::Bios, None);
+    machine.wait("NODE-SEQ 3$");
+    let before = last_number(&machine);
+    engine.ctl(&["tag", "create", "n1", "good"]);
+    let after = last_number(&machine) + 1;
+    let wrote = machine.line("written by node");
+    machine.wait(&format!("NODE-SEQ {}$", after + 2));
+    machine.type_line("break");
+    machine.wait("NODE-BROKEN");
+    machine.powered_off();
+
+    // It tries again and again, and that is how it finds its disk when that is whole.
+    let mut machine = Machine::boot(&host, "tap0", MAC, Firmware::Bios, None);
+    machine.wait("Boot from SAN device 0x80 failed");
+    machine.wait("try 2 of");
+    assert!(!machine.said().contains("GRUB-UP") && !machine.said().contains("NODE-MARK"), "{}", machine.said());
+    engine.ctl(&["tag", "rollback", "n1", "good", "--force", "--yes"]);
+    machine.wait("NODE-SEQ ");
+    let mark = machine.line("NODE-MARK");
+    assert!(mark.contains(&format!("before={}", wrote.trim())), "{mark}, and it wrote {wrote}");
+    let goes_on = first_number(&machine);
+    assert!(
+        (before + 1..=after + 1).contains(&goes_on),
+        "it goes on with {goes_on}; tagged between {before} and {after}"
+    );
+    machine.type_line("stop");
+    machine.powered_off();
+    engine.ctl(&["tag", "rm", "n1", "good", "--yes"]);
+    engine.ctl(&["node", "deprovision", "n1", "--force", "--yes"]);
+    assert!(!cluster.tool(&["rbd", "ls", "rbd"]).contains(".v."));
 }
 
 /// The last number that the node said it had written.

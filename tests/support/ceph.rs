@@ -111,15 +111,26 @@ impl Ceph {
         Ceph::start_at(Path::new("/tmp"), &["--here", "--memory"])
     }
 
+    /// One in the network namespace of that process: a host of a test's own.
+    pub fn beside(process: &str) -> Ceph {
+        let mut enter = Command::new("nsenter");
+        enter.arg(format!("--net=/proc/{process}/ns/net")).args(["--", "setsid"]);
+        Ceph::start_by(enter, Path::new("/tmp"), &["--here"])
+    }
+
     fn start_at(at: &Path, more: &[&str]) -> Ceph {
         if let Some(folder) = std::env::var_os(ELSEWHERE) {
             return Ceph::elsewhere(&folder);
         }
+        Ceph::start_by(Command::new("setsid"), at, more)
+    }
+
+    fn start_by(mut by: Command, at: &Path, more: &[&str]) -> Ceph {
         let folder = tempfile::Builder::new().prefix("bmid-ceph.").tempdir_in(at).unwrap().keep();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/support/ceph");
         let log = File::create(folder.join("out")).unwrap();
         // In a session of its own: a Ctrl-C that ends the tests must leave it the time to clear up.
-        let mut holder = Command::new("setsid")
+        let mut holder = by
             .arg(script)
             .arg(&folder)
             .args(more)

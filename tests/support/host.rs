@@ -41,6 +41,11 @@ impl Host {
         host
     }
 
+    /// Its process 1, as seen from here.
+    pub fn init(&self) -> &str {
+        &self.init
+    }
+
     /// A folder that goes with the host.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -62,16 +62,20 @@ pub(super) fn machine(entry: &Entry, secret: Option<&str>) -> Result<String, Dri
         credentials = format!("set username {}\nset password {secret}\n", account.user);
     }
     let Entry { portal, port, iqn, initiator, lun, .. } = entry;
+    // A disk that was reached and does not boot stays hooked while `keep-san` says so, and no later try could hook it again,
+    // rolled back or not.
     Ok(format!(
         "set initiator-iqn {initiator}
-{credentials}set keep-san 1
-set tries:int32 0
+{credentials}set tries:int32 0
 :again
+set keep-san 1
 inc tries
 echo bmid: node {name} boots from its disk on {portal} (try ${{tries}} of {TRIES})
 sanboot --keep iscsi:{portal}::{port}:{lun:x}:{iqn} ||
 echo
 echo bmid: node {name} did not get its disk: ${{errno}}
+clear keep-san ||
+sanunhook ||
 iseq ${{tries}} {TRIES} && goto failed ||
 echo Trying again in {PAUSE} seconds.
 sleep {PAUSE}
