@@ -5,8 +5,17 @@ use crate::ceph;
 use crate::house::{inside, pid_of, sh};
 use crate::pressed;
 use crate::rig::Rig;
-use crate::store::{Store, write};
+use crate::store::Store;
 use crate::whole::{self, ground, login};
+
+pub use crate::store::write;
+
+/// A cluster in this namespace with a pool, and the line that makes it a datastore.
+pub fn cluster() -> (ceph::Ceph, String) {
+    let cluster = ceph::Ceph::here();
+    let Store::Pool { line, .. } = Store::pool(&cluster, "bmi") else { unreachable!("a pool was asked for") };
+    (cluster, line)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_disk_is_in_a_pool_lives_and_leaves_nothing() {
