@@ -247,7 +247,8 @@ impl Judged<'_> {
     }
 
     async fn by_itself(&self) -> Result<(), String> {
-        let mut tries = 200;
+        // A minute: beside other work everything may take long, and what never comes back is told all the same.
+        let mut tries = 1_200;
         while let Err(why) = self.sound("left alone").await {
             tries -= 1;
             if tries == 0 {
