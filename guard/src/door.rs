@@ -18,6 +18,10 @@ fn bits(address: IpAddr) -> u128 {
 #[must_use]
 pub fn near(local: IpAddr, peer: IpAddr, addresses: &[(IpAddr, IpAddr)]) -> bool {
     let kind = |a: IpAddr| a.to_canonical().is_ipv4();
+    // All of 127.0.0.0/8 is this host, and only its own processes reach it.
+    if local.to_canonical().is_loopback() {
+        return peer.to_canonical().is_loopback();
+    }
     kind(local) == kind(peer)
         && addresses.iter().any(|(address, mask)| {
             address.to_canonical() == local.to_canonical()
@@ -43,7 +47,8 @@ mod tests {
         let near = |local, peer| near(of(local), of(peer), &host);
         assert!(near("10.100.0.1", "10.100.0.50") && near("10.200.0.1", "10.200.77.1"));
         assert!(near("10.100.0.1", "10.100.0.1"), "the engine itself");
-        assert!(near("127.0.0.1", "127.0.0.1") && near("fd97::1", "fd97::7"));
+        assert!(near("127.97.3.4", "127.0.0.1") && near("127.97.3.4", "127.97.3.4") && near("::1", "::1"));
+        assert!(!near("127.97.3.4", "10.100.0.50") && near("fd97::1", "fd97::7"));
         assert!(near("::ffff:10.100.0.1", "::ffff:10.100.0.9"));
         assert!(!near("10.100.0.1", "10.200.0.50"), "of another network");
         assert!(!near("10.100.0.1", "10.100.1.50") && !near("10.100.0.1", "127.0.0.1"));
