@@ -42,7 +42,7 @@ impl Inside {
     }
 
     /// As objects of a simulated world: `disk/<datastore>/volumes/<id>.<generation>` and so on. How deep a disk stands and
-    /// what waits in the trash is the background's business and not here.
+    /// what waits in the trash is the background's business, and which id Ceph gave it differs from run to run: not here.
     pub fn objects(&self) -> BTreeMap<String, Value> {
         let mut out = BTreeMap::new();
         let stores: BTreeMap<String, &String> =
@@ -65,7 +65,9 @@ impl Inside {
                 _ => format!("disk/{store}/hidden/{rest}"),
             };
             let mut mark = image["mark"].clone();
-            mark.as_object_mut().map(|m| m.remove("depth"));
+            for drawn in ["depth", "rbd"] {
+                mark.as_object_mut().map(|m| m.remove(drawn));
+            }
             out.insert(name, serde_json::json!({"mark": mark, "size": image["size"], "snaps": image["snaps"]}));
         }
         for (key, entry) in &self.register {
