@@ -68,8 +68,22 @@ fn what_is_wrong_with_a_pool_is_said_plainly() {
     assert_eq!(left, "", "a refused pool is left as it was");
 }
 
+/// Pools that go with it: one of them serves nothing, and whoever asks every pool would wait for it.
+struct Gone(&'static [&'static str]);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        for pool in self.0 {
+            let mut tool = ceph().command();
+            tool.args(["ceph", "--conf"]).arg(ceph().conf()).args(["osd", "pool", "rm", pool, pool]);
+            let _ = tool.arg("--yes-i-really-really-mean-it").output();
+        }
+    }
+}
+
 #[test]
 fn pools_that_are_not_made_for_disks_or_are_full_are_refused_before_anything_is_written() {
+    let _gone = Gone(&["bare", "small", "coded"]);
     let good = RbdPlace { namespace: None, ..place(id(114)) };
     let tool = |line: &str| ceph().tool(&line.split(' ').collect::<Vec<_>>());
     tool("ceph osd pool create bare 1 1 --size 1");
