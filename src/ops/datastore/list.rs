@@ -12,7 +12,8 @@ use crate::step::Look;
 #[serde(deny_unknown_fields)]
 pub struct DatastoreLs {}
 
-fn all(view: &dyn View) -> Result<Vec<Server>, Fault> {
+/// All datastores, by name.
+pub(super) fn all(view: &dyn View) -> Result<Vec<Server>, Fault> {
     let mut found: Vec<Server> =
         view.live::<Server>()?.into_iter().filter(|s| s.kind == ServerKind::Datastore).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::find;
 use crate::model::record::under;
 use crate::model::{
-    Attachment, Bytes, Fault, Id, Image, Index, Node, Note, Ref, Row, Server, ServerKind, ServerState, Snapshot, View,
-    ViewExt, Volume,
+    Attachment, Bytes, Fault, Id, Image, Index, Node, Note, Ref, Row, Server, ServerState, Snapshot, View, ViewExt,
+    Volume,
 };
 use crate::ops::state::rebuild::{contents, look, table};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
@@ -133,9 +133,8 @@ impl DatastoreScan {
                 Err(Fault::conflict(format!("datastore {} is being made or removed", server.name)))
             };
         }
-        let mut all = view.live::<Server>()?;
-        all.retain(|s| s.kind == ServerKind::Datastore && stands(s));
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut all = super::list::all(view)?;
+        all.retain(stands);
         Ok(all)
     }
 }

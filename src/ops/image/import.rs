@@ -53,7 +53,6 @@ pub struct ImageImport {
 
 /// The datastore that exists from the start.
 fn first() -> Ref {
-    // The text stands here, and is a name.
     #[allow(clippy::expect_used, reason = "the text stands here, and is a name")]
     let name = "default".parse().expect("a name");
     Ref::Own(name)
