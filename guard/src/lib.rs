@@ -1,9 +1,17 @@
-//! A shared object that bmid has preloaded into the tgtd it starts.
+//! A shared object that bmid has preloaded into the tgtd it starts. It stands between tgtd's rbd module and Ceph's libraries and puts
+//! right what the module gets wrong; everything else goes through as it is.
 //!
-//! librbd ends the process on a read or a write of no bytes, which any machine may ask for; tgtd hands them on. Here they are
-//! answered, and everything else goes to librbd. And of a disk that the kernel has mapped tgtd reads past the page cache, for which
-//! some of its memory lies wrong: such a call is made again by way of memory that lies right. A connection that does not come from the
-//! network itself is closed at the door. It must never do more: it runs in tgtd's threads.
+//! - librbd ends the process on a read or a write of no bytes, which any machine may ask for. They are answered here.
+//! - The module takes librbd's word for a discard that was done (how many bytes) for an error. Here that word is 0.
+//! - The module makes a connection for every LUN: 15 threads, 12 files and 10 ms in tgtd's loop. Here LUNs of one user and one
+//!   configuration share one.
+//! - A process that Ceph has shut out ends, instead of failing every disk for good.
+//! - Of a disk that the kernel has mapped tgtd reads past the page cache, for which some of its memory lies wrong. Such a call is made again by
+//!   way of memory that lies right.
+//! - A connection that does not come from the network itself is closed at the door.
+//!
+//! It must never do more: it runs in tgtd's loop and in its I/O threads. Unsafe code stands in `ffi` alone.
 
 pub mod door;
 pub mod ffi;
+mod shared;

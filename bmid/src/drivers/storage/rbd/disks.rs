@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::found;
 use super::image::ffi::{Image, Which};
-use super::names::{self, BASE, Mark};
+use super::names::{self, BASE, Mark, same_client};
 use super::pool::{Pool, absent, failed};
 use crate::drivers::{Done, DriverError};
 
@@ -300,9 +300,9 @@ pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> R
     // Opened to be changed: librbd tells nobody else about locks. It takes none by that.
     let image = absent(pool.open(Which::Id(&id))).map_err(fail)?.ok_or_else(gone)?;
     for owner in image.owners().map_err(fail)? {
-        // Work in the background holds a lock of ours, and lets go by itself.
-        let living = alive.iter().any(|a| a.rsplit_once('/').map(|n| n.1) == owner.rsplit_once('/').map(|n| n.1));
-        if !living && !pool.cluster.is_own(&owner).map_err(fail)? {
+        // Work in the background holds a lock of ours, and lets go by itself; so does a tgtd that lives, when it is asked.
+        let lives = alive.iter().any(|a| same_client(a, &owner)) || pool.cluster.is_own(&owner).map_err(fail)?;
+        if !lives {
             image.break_lock(&owner).map_err(fail)?;
         }
     }

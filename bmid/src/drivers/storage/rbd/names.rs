@@ -37,6 +37,13 @@ pub(super) struct Mark {
     pub(super) note: Option<serde_json::Value>,
 }
 
+/// Whether two addresses are of one client: `v2:10.0.0.1:0/3141592653`, or several in brackets with commas. Hosts and protocols may be
+/// told in two ways; the number is the client's own.
+pub(super) fn same_client(a: &str, b: &str) -> bool {
+    let number = |address: &'_ str| address.rsplit_once('/').map(|(_, n)| n.trim_end_matches(']').to_owned());
+    b.split(',').filter_map(number).any(|b| a.split(',').filter_map(number).any(|a| a == b))
+}
+
 impl Mark {
     pub(super) fn backing(&self) -> Backing {
         Backing { kind: self.kind, id: self.id, generation: self.generation }

@@ -212,6 +212,12 @@ impl Client {
         self.tell(&Request::new(Mode::Device, Op::Update).tid(tid).lun(lun).with(how))
     }
 
+    /// What initiators see of a disk that tgtd's module has opened: blocks of 4 KiB, which may be given back (UNMAP).
+    pub(super) fn lun_pool(&self, tid: u32, lun: u8) -> Result<(), Failure> {
+        let how = Payload::of("lbppbe", "3")?.and("thin_provisioning", "1")?;
+        self.tell(&Request::new(Mode::Device, Op::Update).tid(tid).lun(lun).with(how))
+    }
+
     /// What initiators see as the disk's identity.
     pub(super) fn lun_mark(&self, tid: u32, lun: u8, serial: &str, scsi_id: &str) -> Result<(), Failure> {
         let marks = Payload::of("scsi_id", scsi_id)?.and("scsi_sn", serial)?;

@@ -93,6 +93,7 @@ impl Driver for Tgt {
             kernel: &self.kernel,
             folder: self.paths.network(step.network()).join("tgtd"),
             others: &|| self.others(step.network()),
+            paths: self.paths.clone(),
         };
         let changed = match step {
             TargetStep::MakeTarget(s) => make::make(&at, s, &*self.unseal),
@@ -138,6 +139,8 @@ struct At<'a> {
     folder: PathBuf,
     /// The tgtds of the other networks.
     others: &'a dyn Fn() -> Vec<Client>,
+    /// Those of all.
+    paths: Paths,
 }
 
 impl At<'_> {

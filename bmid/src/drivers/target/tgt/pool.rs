@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::At;
 use super::wire::Code;
-use crate::drivers::{DriverError, host};
+use crate::drivers::{DriverError, Paths, host};
 
 /// tgtd's rbd module, where Debian and its relatives put it.
 const MODULES: [&str; 3] = [
@@ -20,13 +20,27 @@ const MODULES: [&str; 3] = [
     "/usr/local/lib/tgt/backing-store/bs_rbd.so",
 ];
 
-/// In what time Ceph has to answer a tgtd; I/O that takes longer ends in an error, and initiators try again.
-const LIMITS: &str = "client_mount_timeout = 5\nrados_mon_op_timeout = 5\nrados_osd_op_timeout = 10\n";
+/// In what time Ceph has to answer a tgtd: I/O that takes longer ends in an error, and initiators try again. And what a machine gives
+/// back reads as zeros, as tgtd promises it: librbd would else keep what is no whole 64 KiB.
+const SETTINGS: &str = "client_mount_timeout = 5\nrados_mon_op_timeout = 5\nrados_osd_op_timeout = 10\n\
+    rbd_skip_partial_discard = false\n";
 
 /// Whether the disk is there and Ceph answers.
 pub(super) fn exists(at: &At<'_>, lun: &Lun) -> Result<(), DriverError> {
     let (place, image) = parts(at, lun)?;
-    at.pools()?.ready(place, image, &[])
+    at.pools()?.ready(place, image, &living(&at.paths))
+}
+
+/// Addresses of the connections to Ceph of all tgtds here that live, as the guard has noted them.
+fn living(paths: &Paths) -> Vec<String> {
+    let names = host::names(&paths.run.join("net")).unwrap_or_default();
+    let of = |network: Id| {
+        let noted = host::read(&paths.network(network).join("tgtd/rados")).ok().flatten().unwrap_or_default();
+        let lives = |pid: &str| host::is_tgtd(&Path::new("/proc").join(pid), &paths.tgtd_ipc(network));
+        let lines = noted.lines().filter_map(|l| l.split_once(' '));
+        lines.filter(|(pid, _)| lives(pid)).map(|(_, addresses)| addresses.to_owned()).collect::<Vec<_>>()
+    };
+    names.iter().filter_map(|n| n.parse().ok()).flat_map(of).collect()
 }
 
 /// Has tgtd open it.
@@ -51,7 +65,7 @@ pub(super) fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> 
         }
         Err(e) => return Err(at.failed(e)),
     }
-    at.client.lun_blocks(tid, lun.number).map_err(|e| at.failed(e))
+    at.client.lun_pool(tid, lun.number).map_err(|e| at.failed(e))
 }
 
 /// librbd ends a process on a read of no bytes, which any machine may ask for: no disk of a pool without the guard.
@@ -82,13 +96,14 @@ fn parts<'a>(at: &At<'_>, lun: &'a Lun) -> Result<(&'a RbdPlace, &'a str), Drive
     }
 }
 
-/// Writes this tgtd's own configuration for a pool's cluster: the operator's, and limits of time for our user.
+/// Writes this tgtd's own configuration for a pool's cluster: the operator's, and our settings for our user.
 fn conf(at: &At<'_>, place: &RbdPlace) -> Result<PathBuf, DriverError> {
     let path = at.folder.join(conf_name(place));
     let failed = |e| DriverError::io(format!("write {}", path.display()), e);
     let given = std::fs::read_to_string(&place.conf).map_err(|e| DriverError::io(format!("read {}", place.conf), e))?;
     let keyring = place.keyring.as_ref().map(|k| format!("keyring = {k}\n")).unwrap_or_default();
-    let text = format!("{}\n[client.{}]\n{LIMITS}log_file =\nadmin_socket =\n{keyring}", given.trim_end(), place.user);
+    let text =
+        format!("{}\n[client.{}]\n{SETTINGS}log_file =\nadmin_socket =\n{keyring}", given.trim_end(), place.user);
     host::write_whole(&at.folder, &path, text.as_bytes()).map_err(failed)?;
     Ok(path)
 }

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use zeroize::Zeroizing;
 
 use super::super::library::ffi::{Api, Raw, check, owned, text};
+use super::super::names::same_client;
 
 /// A connection to a cluster.
 pub(in super::super) struct Cluster {
@@ -77,10 +78,7 @@ impl Cluster {
         let ours = owned(raw);
         // SAFETY: librados allocated it for us.
         unsafe { (self.api.rados.rados_buffer_free)(raw) };
-        // `v2:10.0.0.1:0/3141592653`: hosts and protocols may be told in two ways, the number is the client's own.
-        let number = |a: &str| a.rsplit_once('/').map(|(_, n)| n.trim_end_matches(']').to_owned());
-        let own: Vec<String> = ours.split(',').filter_map(number).collect();
-        Ok(number(address).is_some_and(|n| own.contains(&n)))
+        Ok(same_client(&ours, address))
     }
 
     /// Sets an option for what is opened from now on.

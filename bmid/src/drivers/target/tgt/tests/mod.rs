@@ -6,6 +6,8 @@
 mod access;
 mod bad_socket;
 mod cuts;
+#[path = "../../../../../../tests/support/initiator.rs"]
+mod initiator;
 mod pools;
 mod pure;
 mod real;
