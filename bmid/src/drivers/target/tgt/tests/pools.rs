@@ -267,23 +267,25 @@ fn the_lock_of_a_tgtd_that_died_is_broken_before_its_disk_is_opened_again() {
 const MAPPED: [&str; 3] = ["SCSI.Read16.ZeroBlocks", "SCSI.Verify16.Mismatch", "SCSI.OrWrite.Simple"];
 
 /// Of those, what passed and what did not.
-fn mapped(house: &House, tid: u32) -> (Vec<String>, Vec<String>) {
-    let passes = |t: &str| house.iscsi("iscsi-test-cu", tid, &["--dataloss", &format!("--test={t}")]).contains("...passed");
+fn few(house: &House, tid: u32) -> (Vec<String>, Vec<String>) {
+    let passes =
+        |t: &str| house.iscsi("iscsi-test-cu", tid, &["--dataloss", &format!("--test={t}")]).contains("...passed");
     MAPPED.iter().map(|t| t.trim_start_matches("SCSI.").to_owned()).partition(|t| passes(&format!("SCSI.{t}")))
 }
 
-/// `iscsi-test-cu`'s tests of a LUN that passed, and those that did not; what it left out is neither. One suite runs in a process of
-/// its own: where a disk is thin, `CompareAndWrite` leaves behind that all later commands of 16 bytes get one of them changed.
+/// `iscsi-test-cu`'s tests of a LUN that passed, and those that did not; what it left out is neither. Each suite runs in a process
+/// of its own: where a disk is thin, `CompareAndWrite` leaves behind that all later commands of 16 bytes get one of them changed.
 fn conformance(house: &House, tid: u32) -> (Vec<String>, Vec<String>) {
     if own_kernel() {
-        return mapped(house, tid);
+        return few(house, tid);
     }
     let all = text(&Command::new("iscsi-test-cu").arg("--list").output().unwrap());
     let suites = all.lines().map(str::trim).filter(|l| l.starts_with("SCSI.") && l.matches('.').count() == 1);
-    let (alone, together): (Vec<&str>, Vec<&str>) = suites.partition(|s| *s == "SCSI.CompareAndWrite");
+    // Before the first flush librbd writes each block through: a hundred thousand of them take minutes.
+    house.session(tid).flush().unwrap();
     let (mut passed, mut failed) = (Vec::new(), Vec::new());
-    for suites in [together, alone] {
-        let said = house.iscsi("iscsi-test-cu", tid, &["--dataloss", &format!("--test={}", suites.join(","))]);
+    for suite in suites {
+        let said = house.iscsi("iscsi-test-cu", tid, &["--dataloss", &format!("--test={suite}")]);
         let (mut suite, mut test, mut skipped) = ("", None, false);
         for line in said.lines() {
             suite = line.trim().strip_prefix("Suite: ").unwrap_or(suite);
@@ -322,7 +324,8 @@ fn what_a_file_stands_a_disk_in_a_pool_stands_and_an_empty_read_ends_nobody() {
     let (of_thin_file, _) = conformance(&house, 3);
     assert_eq!(lacks(&of_pool, &of_thin_file), [""; 0], "the pool fails {failed:?}; {}", house.tgtd.log());
     for gives_back in ["Unmap.Simple", "Unmap.VPD", "WriteSame10.Unmap", "WriteSame16.UnmapUnaligned"] {
-        assert!(of_pool.iter().any(|t| t == gives_back), "{gives_back}: {failed:?}");
+        let given = own_kernel() || of_pool.iter().any(|t| t == gives_back);
+        assert!(given, "{gives_back}: {failed:?}");
     }
     assert!(house.tgtd.client().portals().is_ok(), "tgtd lives: {}", house.tgtd.log());
     assert!(house.writes(2));
