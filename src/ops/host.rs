@@ -8,7 +8,7 @@ use crate::model::{
     Usage, View, ViewExt,
 };
 use crate::ops::{Answering, Asking, Effect, Op, Right, Shape, Sheet};
-use crate::rules::wanted;
+use crate::rules::{room, wanted};
 use crate::step::{Fact, Finding, Health, Look, Severity};
 
 /// A datastore in the status.
@@ -128,6 +128,8 @@ impl Op for Status {
                     w.problem.as_deref().unwrap_or("it has died")
                 )
             }));
+            let tight = network.workers.iter().filter_map(|w| w.room.as_ref()).flat_map(room::warnings);
+            problems.extend(tight.map(|(found, fix)| format!("network {}: {found}; {fix}", network.name)));
         }
         problems.extend(
             nodes

@@ -5,6 +5,7 @@ pub mod allocate;
 pub mod notes;
 pub mod reconcile;
 pub mod rights;
+pub mod room;
 pub mod usage;
 pub mod wanted;
 

@@ -157,6 +157,16 @@ pub fn place(view: &dyn View, datastore: Id) -> Result<Place, Fault> {
     view.must::<Server>(datastore)?.place.ok_or_else(|| Fault::internal(format!("datastore {datastore} has no place")))
 }
 
+/// The way a datastore's disks go to their machines: tgtd reads a `file`, opens an image by `librbd`, or reads what the `kernel` has mapped.
+#[must_use]
+pub fn disk_by(store: &Server) -> &'static str {
+    match &store.place {
+        Some(Place::Rbd(pool)) if pool.by_kernel() => "kernel",
+        Some(Place::Rbd(_)) => "librbd",
+        _ => "file",
+    }
+}
+
 /// A datastore's root as it should stand.
 #[must_use]
 pub fn make_store(view: &dyn View, server: &Server, place: Place) -> MakeStore {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backing, Imported, Seen, WorkerKind};
+use super::{Backing, Imported, Room, Seen, WorkerKind};
 use crate::model::{Bytes, Cidr, Id, Note, Place, RbdPlace, StoreNote, Tagging};
 
 /// A question to a driver.
@@ -38,6 +38,8 @@ pub enum Look {
     Stores(PlaceKey),
     /// Storage: all that stands on a datastore, and what is written beside it. Answer: [`Fact::Contents`].
     Contents(Id, PlaceKey),
+    /// Worker: what one network's tgtd uses of what there is, without asking it. Answer: [`Fact::Room`].
+    Room(Id),
 }
 
 /// A place, hashable.
@@ -174,6 +176,8 @@ pub struct Health {
     pub problem: Option<String>,
     /// It does not answer because a device or a debugger holds it: a new one in its place would not help.
     pub held: bool,
+    /// What a tgtd uses of what there is, and what another disk would cost it; none for what does not run.
+    pub room: Option<Room>,
 }
 
 /// How bad a finding is.
@@ -226,4 +230,6 @@ pub enum Fact {
     Unknown(String),
     /// To [`Look::RbdClient`]: why it cannot.
     RbdClient(Option<crate::model::Fault>),
+    /// To [`Look::Room`]; none where no tgtd runs.
+    Room(Option<Room>),
 }

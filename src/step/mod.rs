@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod look;
 pub mod network;
+pub mod room;
 pub mod seen;
 pub mod storage;
 pub mod target;
@@ -22,6 +23,7 @@ pub use look::{
     Contents, DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Severity, StoreFound, Thing, VlanFacts,
 };
 pub use network::{DropAddress, DropVlan, MakeVlan, NetworkStep, PutAddress};
+pub use room::{Amounts, Limit, Resource, Room};
 pub use seen::{Scope, Seen, SeenLun, SeenTarget, SeenVlan, Session};
 pub use storage::{
     AdoptStore, Backing, BackingKind, Clone, Export, Import, Imported, MakeStore, OpenStore, Remove, SetNote,

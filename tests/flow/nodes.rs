@@ -288,3 +288,52 @@ async fn kept_disks_have_names_that_no_other_volume_of_the_project_has(on: Disks
     rig.run(other).await;
     assert_eq!(rig.run("node deprovision web2").await.one()["kept_volume"], serde_json::Value::Null);
 }
+
+/// What a tgtd says it uses: of one limit so much, so much at most, and so much for each disk.
+fn room(used: u64, most: u64, each: u64) -> String {
+    format!(
+        r#"{{"used":{{"threads":1,"files":20,"memory":0}},
+             "limits":[{{"of":"threads","name":"pids.max of cgroup /x","used":{used},"most":{most},"raise":"raise it"}}],
+             "file":{{"threads":{each},"files":2,"memory":0}},"pool":{{"threads":{each},"files":1,"memory":0}}}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_a_limit_of_their_tgtd_has_no_room_for_are_refused_before_anything_is_done() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let network = rig.run("network show net1").await.one()["id"].as_str().unwrap().to_owned();
+    let say = |text: String| {
+        let folder = rig.dir.join("world/objects/room");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(&network), text).unwrap();
+    };
+    say(room(100, 140, 2));
+    let nodes = |from: u32, to: u32| {
+        let one = |n| format!(" --node n{n},52:54:00:00:00:{n:02x}");
+        format!("node provision --image golden --network net1{}", (from..to).map(one).collect::<String>())
+    };
+    // Forty are left: twenty nodes, and not one more.
+    let before = rig.world();
+    let fault = rig.refuse(&nodes(0, 21)).await;
+    assert_eq!(fault.kind, Kind::Limit);
+    for part in ["21 disks", "net1", "pids.max of cgroup /x ends at 140 threads", "100 are used", "42 more"] {
+        assert!(fault.why.contains(part), "{part}: {fault}");
+    }
+    assert!(fault.fix.contains("raise it"), "{fault}");
+    assert_eq!(rig.world(), before, "nothing was begun");
+    rig.run(&nodes(0, 19)).await;
+    // The simulated tgtd uses no more than before: what it has yet to open is counted all the same.
+    let fault = rig.refuse(&nodes(19, 21)).await;
+    assert!(fault.kind == Kind::Limit && fault.why.contains("41 more"), "{fault}");
+    assert!(!rig.run(&nodes(0, 19)).await.end.changed, "who asks again asks for nothing");
+    let shown = rig.run("status").await.one().clone();
+    assert!(!shown["problems"].to_string().contains("pids.max"), "71 % are no reason to worry: {shown}");
+    say(room(112, 140, 2));
+    let shown = rig.run("status").await.one().clone();
+    let told = "network net1: 80 % of pids.max of cgroup /x is used: 112 of 140 threads; raise it";
+    assert!(shown["problems"].to_string().contains(told), "{shown}");
+    let shown = rig.run("network show net1").await.one().clone();
+    assert_eq!(shown["workers"][0]["room"]["limits"][0]["used"], 112, "{shown}");
+    assert_eq!(rig.run("node show n1").await.one()["disk_by"], "file");
+}

@@ -177,7 +177,8 @@ impl Sight {
             | Look::Doctor { .. }
             | Look::RbdClient
             | Look::Stores(_)
-            | Look::Contents(..) => None,
+            | Look::Contents(..)
+            | Look::Room(_) => None,
         };
         let (drivers, asked) = (Arc::clone(&self.drivers), look.clone());
         let ask = move || drivers.look(&asked);

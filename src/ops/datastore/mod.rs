@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::record::kinded;
 use crate::model::{Bytes, Fault, Id, Index, Place, Ref, Server, ServerKind, ServerState, Time, View, ViewExt};
+use crate::rules::wanted;
 use crate::step::{DatastoreFacts, Fact, Look};
 
 /// A datastore as it is shown.
@@ -144,7 +145,7 @@ pub fn view_of(server: &Server, facts: &super::Facts) -> DatastoreView {
             .to_owned()
         }),
         export: match &server.place {
-            Some(Place::Rbd(pool)) => Some(if pool.by_kernel() { "kernel" } else { "librbd" }.to_owned()),
+            Some(Place::Rbd(_)) => Some(wanted::disk_by(server).to_owned()),
             _ => None,
         },
         filesystem: known.as_ref().map(|k| k.filesystem.clone()),

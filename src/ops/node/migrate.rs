@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::provision::{disk_claims, mac_free};
 use super::{NodeView, live};
-use crate::model::{Dhcp, Fault, Mac, Name, NetworkState, Node, Ref, Target, ViewExt};
+use crate::model::{Dhcp, Fault, Mac, Name, NetworkState, Node, Ref, Server, Target, ViewExt};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
-use crate::rules::{allocate, wanted::NodeRecords};
+use crate::rules::{allocate, room, wanted::NodeRecords};
 use crate::step::{DropEntry, DropTarget, Look};
 
 /// Move a node's disk to other hardware.
@@ -86,7 +86,12 @@ impl Op for NodeMigrate {
     };
 
     fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
-        Ok(vec![live::look(&NodeRecords::load(at.view, at.view.node(at.project(), &self.node)?)?)])
+        let old = NodeRecords::load(at.view, at.view.node(at.project(), &self.node)?)?;
+        let mut looks = vec![live::look(&old)];
+        if let Some(network) = &self.network {
+            looks.push(room::look(&crate::ops::network::find(at.view, at.project(), network)?));
+        }
+        Ok(looks)
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
@@ -102,6 +107,8 @@ impl Op for NodeMigrate {
         disk_claims(&mut part, &old);
         part.uses.push(new.network.id);
         if !same_place {
+            let store = cx.view.must::<Server>(new.boot()?.volume.datastore)?;
+            room::must_fit(cx.view, cx.facts.get(&room::look(&new.network)), &new.network, &store, 1)?;
             part.script.first(new.make_target());
         }
         if old.node.mac != new.node.mac || !same_place {

@@ -14,9 +14,11 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ChapMode, Fault, Id, Image, Mac, Node, NodeState, NodeType, Owner, Secret, Time, View, ViewExt};
+use crate::model::{
+    ChapMode, Fault, Id, Image, Mac, Node, NodeState, NodeType, Owner, Secret, Server, Time, View, ViewExt,
+};
 use crate::ops::{Answering, Facts};
-use crate::rules::{Defaults, wanted::NodeRecords};
+use crate::rules::{Defaults, wanted, wanted::NodeRecords};
 use crate::step::Session;
 
 /// A node as it is shown.
@@ -85,6 +87,8 @@ pub struct NodeView {
     pub updated_at: Time,
     /// The operation that holds it.
     pub operation: Option<Id>,
+    /// The way its disk goes: `file`, `librbd` (opened in a pool by tgtd) or `kernel` (mapped from a pool by the kernel).
+    pub disk_by: String,
 }
 
 /// The nodes an operation has changed, as shown. Who was logged in before it may be no more, and is not told.
@@ -136,5 +140,6 @@ pub fn view_of(view: &dyn View, node: Node, facts: &Facts, defaults: &Defaults) 
         created_at: node.created_at,
         updated_at: node.updated_at,
         operation: node.operation,
+        disk_by: wanted::disk_by(&view.must::<Server>(disk.volume.datastore)?).to_owned(),
     })
 }

@@ -15,7 +15,7 @@ use crate::model::{
 use crate::ops::datastore;
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
 use crate::rules::wanted::{Disk, NodeRecords, initiator, iqn};
-use crate::rules::{allocate, wanted};
+use crate::rules::{allocate, room, wanted};
 use crate::step::{Backing, Clone as CloneStep, Look};
 
 /// Most nodes in one call: what one plan claims at once.
@@ -429,7 +429,8 @@ impl Op for NodeProvision {
     }
 
     fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
-        Ok(datastore::look(&self.common(at)?.store).into_iter().collect())
+        let common = self.common(at)?;
+        Ok(datastore::look(&common.store).into_iter().chain([room::look(&common.network)]).collect())
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
@@ -445,6 +446,9 @@ impl Op for NodeProvision {
                 .map_err(|f| f.trying(format!("provision node {}", machine.name)))?;
             plan.parts.push(part);
         }
+        let fresh = plan.parts.iter().filter(|p| !p.changes.is_empty()).count();
+        let room = cx.facts.get(&room::look(&common.network));
+        room::must_fit(cx.view, room, &common.network, &common.store, fresh)?;
         Ok(plan)
     }
 

@@ -16,6 +16,7 @@
 
 mod detached;
 mod probe;
+mod room;
 pub mod sim;
 mod systemd;
 mod watch;
@@ -29,7 +30,9 @@ use std::time::{Duration, Instant};
 
 use bmi::model::{Id, Kind};
 use bmi::step::target::fill_address;
-use bmi::step::{Fact, Finding, Health, Look, Scope, Seen, Severity, StartWorker, StopWorker, WorkerKind, WorkerStep};
+use bmi::step::{
+    Fact, Finding, Health, Look, Room, Scope, Seen, Severity, StartWorker, StopWorker, WorkerKind, WorkerStep,
+};
 use rustix::process::Signal;
 
 use super::host::{self, Process};
@@ -345,7 +348,21 @@ impl Workers {
         };
         let held = !running && process.as_ref().is_some_and(|p| matches!(p.state(), Some('D' | 't')));
         let (memory, threads) = process.as_ref().map_or((0, 0), |p| p.size());
-        Ok(Health { kind, running, pid: process.map_or(0, |p| p.pid), memory, threads, restarts, problem, held })
+        let room = self.room(kind, process.as_deref());
+        Ok(Health { kind, running, pid: process.map_or(0, |p| p.pid), memory, threads, restarts, problem, held, room })
+    }
+
+    /// Findings on limits that a tgtd has nearly reached.
+    fn tight(&self, network: Id, interface: &str) -> Vec<Finding> {
+        let process = self.find(network, WorkerKind::Tgtd).ok().flatten();
+        let room = self.room(WorkerKind::Tgtd, process.as_deref());
+        let check = format!("limits of tgtd on {interface}");
+        let told = |(found, fix)| Finding { check: check.clone(), severity: Severity::Warning, found, fix };
+        room.iter().flat_map(bmi::rules::room::warnings).map(told).collect()
+    }
+
+    fn room(&self, kind: WorkerKind, process: Option<&Process>) -> Option<Room> {
+        process.filter(|_| kind == WorkerKind::Tgtd).map(room::of)
     }
 
     fn networks(&self) -> Result<Vec<Seen>, DriverError> {
@@ -443,6 +460,10 @@ impl Driver for Workers {
                     .collect::<Result<_, _>>()
                     .map(Fact::Workers),
             ),
+            Look::Room(network) => {
+                let found = self.find(*network, WorkerKind::Tgtd);
+                Some(found.map(|p| Fact::Room(self.room(WorkerKind::Tgtd, p.as_deref()))))
+            }
             Look::Doctor { networks } => {
                 let mut needed = vec!["tgtd", "dnsmasq"];
                 match self.inner.manager {
@@ -460,7 +481,8 @@ impl Driver for Workers {
                 let silent =
                     networks.iter().flat_map(|(id, interface, _)| KINDS.map(|k| self.silent(*id, interface, k)));
                 let programs = needed.iter().map(named).chain([iscsi_port()]);
-                Some(Ok(Fact::Findings(programs.chain(silent.flatten()).collect())))
+                let tight = networks.iter().flat_map(|(id, interface, _)| self.tight(*id, interface));
+                Some(Ok(Fact::Findings(programs.chain(silent.flatten()).chain(tight).collect())))
             }
             _ => None,
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bmi::model::{Id, Kind};
-use bmi::step::{Fact, Health, Look, Scope, Seen, WorkerKind, WorkerStep};
+use bmi::step::{Fact, Health, Look, Room, Scope, Seen, WorkerKind, WorkerStep};
 use serde::{Deserialize, Serialize};
 
 use super::{Death, KINDS, Watch};
@@ -50,6 +50,11 @@ impl SimWorkers {
             self.known().entry((network, kind)).or_insert_with(|| running.clone());
         }
         Ok(found)
+    }
+
+    /// What a test's host has room for: the world's object `room`.
+    fn room(&self, network: Id) -> Result<Option<Room>, DriverError> {
+        self.world.get::<Room>("room", &network.to_string())
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Id, WorkerKind), Running>> {
@@ -146,12 +151,14 @@ impl Driver for SimWorkers {
                 false if pid == 0 => Some("it does not run".to_owned()),
                 false => Some(format!("process {pid} does not answer")),
             };
-            Ok(Health { kind, running, pid, memory: 0, threads: 1, restarts: 0, problem, held: false })
+            let room = if kind == WorkerKind::Tgtd { self.room(network)? } else { None };
+            Ok(Health { kind, running, pid, memory: 0, threads: 1, restarts: 0, problem, held: false, room })
         };
         match look {
             Look::Workers(network) => {
                 Some(KINDS.iter().map(|k| health(*network, *k)).collect::<Result<_, DriverError>>().map(Fact::Workers))
             }
+            Look::Room(network) => Some(self.room(*network).map(Fact::Room)),
             Look::Doctor { .. } => Some(Ok(Fact::Findings(Vec::new()))),
             _ => None,
         }

@@ -9,6 +9,7 @@ use crate::drivers::proving::{Rack, both_ways, fails_at_each, id, sh};
 use crate::drivers::sim::World;
 
 mod hang;
+mod uses;
 
 /// A host's folders and one network. Its workers end with it.
 struct Ground {

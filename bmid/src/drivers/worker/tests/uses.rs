@@ -1,0 +1,35 @@
+//! What a tgtd uses and where that ends, of a real one.
+
+use super::*;
+
+#[test]
+fn what_a_tgtd_uses_is_told_with_its_limits_and_what_another_disk_would_cost() {
+    let g = Ground::new();
+    assert_eq!(g.workers().look(&Look::Room(g.network)).unwrap().unwrap(), Fact::Room(None), "none runs");
+    g.start(WorkerKind::Tgtd).unwrap();
+    let Fact::Room(Some(room)) = g.workers().look(&Look::Room(g.network)).unwrap().unwrap() else { panic!() };
+    let pid = g.pid(WorkerKind::Tgtd).unwrap();
+    let (tasks, open) = ["task", "fd"].map(|f| std::fs::read_dir(format!("/proc/{pid}/{f}")).unwrap().count()).into();
+    assert_eq!(room.used.threads, tasks as u64);
+    assert!(room.used.files.abs_diff(open as u64) <= 2 && room.used.memory > 1 << 20, "{room:?}");
+    let each = detached::IO_THREADS.parse().unwrap();
+    assert_eq!((room.file.threads, room.pool.threads), (each, each), "as it was started");
+    for name in ["RLIMIT_NOFILE", "kernel.pid_max", "kernel.threads-max", "vm.max_map_count", "memory"] {
+        let limit = room.limits.iter().find(|l| l.name.contains(name)).unwrap_or_else(|| panic!("{name}: {room:?}"));
+        assert!(limit.used > 0 && limit.most > limit.used && !limit.raise.is_empty(), "{limit:?}");
+    }
+    assert!(health(&g, WorkerKind::Tgtd).room.is_some() && health(&g, WorkerKind::Dnsmasq).room.is_none());
+}
+
+#[test]
+fn the_limits_of_all_cgroups_above_a_tgtd_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("a/b");
+    std::fs::create_dir_all(&inner).unwrap();
+    for (folder, most, used) in [("a", "4000", "3300"), ("a/b", "max", "12")] {
+        std::fs::write(dir.path().join(folder).join("pids.max"), most).unwrap();
+        std::fs::write(dir.path().join(folder).join("pids.current"), used).unwrap();
+    }
+    let told: Vec<_> = room::above(dir.path(), "/a/b").into_iter().map(|l| (l.name, l.used, l.most)).collect();
+    assert_eq!(told, [("pids.max of cgroup /a".to_owned(), 3300, 4000)]);
+}
