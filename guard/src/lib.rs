@@ -5,13 +5,14 @@
 //! - The module takes librbd's word for a discard that was done (how many bytes) for an error. Here that word is 0.
 //! - The module makes a connection for every LUN: 15 threads, 12 files and 10 ms in tgtd's loop. Here LUNs of one user and one
 //!   configuration share one.
+//! - The module opens a disk in tgtd's loop, where all its I/O waits. Here it is opened by the thread that serves it, when it is first asked.
 //! - A process that Ceph has shut out ends, instead of failing every disk for good.
 //! - Of a disk that the kernel has mapped tgtd reads past the page cache, for which some of its memory lies wrong. Such a call is made again by
 //!   way of memory that lies right.
 //! - A connection that does not come from the network itself is closed at the door.
 //!
-//! It must never do more: it runs in tgtd's loop and in its I/O threads. Unsafe code stands in `ffi` alone.
+//! It must never do more: it runs in tgtd's loop and in its I/O threads. Unsafe code stands in files named `ffi` alone.
 
+pub mod ceph;
 pub mod door;
 pub mod ffi;
-mod shared;

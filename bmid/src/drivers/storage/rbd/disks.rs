@@ -287,15 +287,16 @@ impl Site<'_> {
 
 /// Whether a disk is there and Ceph answers for it; the lock of an owner that died is broken. Without that the first write would
 /// wait half a minute for the owner to be given up.
-pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> Result<(), DriverError> {
+pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> Result<u64, DriverError> {
     let fail = |e| failed(tried, e);
     let gone = || {
         DriverError::new(Kind::Unavailable, tried, "the image is not there")
             .fix("`bmictl datastore show` says whether its datastore is there")
     };
     let id = pool.id_of(name).map_err(fail)?.ok_or_else(gone)?;
+    let size = absent(pool.size(&id)).map_err(fail)?.ok_or_else(gone)?;
     if !absent(pool.is_locked(&id)).map_err(fail)?.ok_or_else(gone)? {
-        return Ok(());
+        return Ok(size);
     }
     // Opened to be changed: librbd tells nobody else about locks. It takes none by that.
     let image = absent(pool.open(Which::Id(&id))).map_err(fail)?.ok_or_else(gone)?;
@@ -306,5 +307,5 @@ pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> R
             image.break_lock(&owner).map_err(fail)?;
         }
     }
-    Ok(())
+    Ok(size)
 }

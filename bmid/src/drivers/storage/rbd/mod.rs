@@ -269,7 +269,7 @@ fn renew(old: &mut Connected, new: &Connected) {
 }
 
 impl Pools for RbdStore {
-    fn ready(&self, place: &RbdPlace, image: &str, alive: &[String]) -> Result<(), DriverError> {
+    fn ready(&self, place: &RbdPlace, image: &str, alive: &[String]) -> Result<u64, DriverError> {
         let alive = alive.to_vec();
         self.ask_of(place, image, move |pool, image, tried| disks::ready(pool, image, &alive, tried))
     }

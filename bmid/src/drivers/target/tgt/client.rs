@@ -200,7 +200,7 @@ impl Client {
         self.tell(&Request::new(Mode::Device, Op::New).tid(tid).lun(lun).with(backing))
     }
 
-    /// Has tgtd's rbd module open an image as a LUN. It connects in tgtd's loop: ask Ceph before.
+    /// Has tgtd's rbd module take an image as a LUN. Ask Ceph before, and tell the guard the image's size: it would else be opened in tgtd's loop.
     pub(super) fn lun_rbd(&self, tid: u32, lun: u8, image: &str, options: &str) -> Result<(), Failure> {
         let backing = Payload::of("path", image)?.and("bstype", "rbd")?.and("bsopts", options)?;
         self.tell(&Request::new(Mode::Device, Op::New).tid(tid).lun(lun).with(backing))

@@ -1,7 +1,8 @@
 //! LUNs whose disks are images in a pool, opened by tgtd's own rbd module.
 //!
-//! tgtd connects to Ceph in the loop that also does all I/O. So Ceph is asked before, and tgtd gets a configuration of its own
-//! in which nothing takes longer than seconds. Must never put a key into a request: tgtd writes those to its log.
+//! tgtd would connect to Ceph and open disks in the loop that also does all I/O. So the guard that is preloaded into it opens a disk when a
+//! machine first asks for its bytes; Ceph is asked for it before, and tgtd gets a configuration of its own in which nothing
+//! takes longer than seconds. Must never put a key into a request: tgtd writes those to its log.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,8 @@ const MODULES: [&str; 3] = [
 const SETTINGS: &str = "client_mount_timeout = 5\nrados_mon_op_timeout = 5\nrados_osd_op_timeout = 10\n\
     rbd_skip_partial_discard = false\n";
 
-/// Whether the disk is there and Ceph answers.
-pub(super) fn exists(at: &At<'_>, lun: &Lun) -> Result<(), DriverError> {
+/// Whether the disk is there and Ceph answers; its size in bytes.
+pub(super) fn exists(at: &At<'_>, lun: &Lun) -> Result<u64, DriverError> {
     let (place, image) = parts(at, lun)?;
     at.pools()?.ready(place, image, &living(&at.paths))
 }
@@ -51,10 +52,11 @@ pub(super) fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> 
             .fix("install it: `apt-get install tgt-rbd`; a tgtd that runs already finds it after its next start"));
     }
     guarded(at)?;
-    exists(at, lun)?;
+    let size = exists(at, lun)?;
     let (place, image) = parts(at, lun)?;
     let conf = conf(at, place)?;
     let options = format!("conf={};id={}", conf.display(), place.user);
+    let _told = Told::new(at, place, image, size)?;
     match at.client.lun_rbd(tid, lun.number, &format!("{}/{image}", place.pool), &options) {
         Ok(()) => {}
         Err(e) if matches!(e.code(), Some(Code::INVALID)) => {
@@ -66,6 +68,26 @@ pub(super) fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> 
         Err(e) => return Err(at.failed(e)),
     }
     at.client.lun_pool(tid, lun.number).map_err(|e| at.failed(e))
+}
+
+/// A disk's size, told to the guard while tgtd is asked to open it: with that it need not open it yet.
+struct Told(PathBuf);
+
+impl Told {
+    fn new(at: &At<'_>, place: &RbdPlace, image: &str, size: u64) -> Result<Told, DriverError> {
+        let path = at.folder.join(format!("size.{}.{image}", place.pool));
+        // Not synced: it is of no use after a crash.
+        let written = std::fs::write(&path, size.to_string());
+        written.map_err(|e| DriverError::io(format!("write {}", path.display()), e))?;
+        Ok(Told(path))
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // One that stays is written anew before it is read.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// librbd ends a process on a read of no bytes, which any machine may ask for: no disk of a pool without the guard.

@@ -115,7 +115,7 @@ fn ready(at: &At<'_>, lun: &Lun) -> Result<(), DriverError> {
     match &lun.pool {
         None => readable(at, &lun.path),
         Some(place) if place.by_kernel() => kernel::exists(at, lun),
-        Some(_) => pool::exists(at, lun),
+        Some(_) => pool::exists(at, lun).map(drop),
     }
 }
 

@@ -389,12 +389,15 @@ fn disks_of_one_pool_share_a_connection_whatever_comes_and_goes_first() {
     };
     let empty = house.size();
     assert!(house.apply(house.target(1, house.lun(0))).unwrap());
-    let one = house.size();
     assert!(house.apply(house.target(2, house.lun(1))).unwrap());
+    let asked = house.size();
+    assert_eq!(asked.0, empty.0 + 2, "an I/O thread for each, and nobody has opened anything: {}", house.tgtd.log());
+    assert!(house.writes(1));
+    let one = house.size();
+    assert!(house.writes(2));
     let two = house.size();
-    // tgtd was started with one I/O thread a disk. Sessions that end keep a file a moment longer.
-    assert!(two.0 == one.0 + 1 && two.1 <= one.1 + 2, "empty {empty:?}, one {one:?}, two {two:?}");
-    assert!(house.writes(1) && house.writes(2));
+    // Sessions that end keep a file a moment longer.
+    assert!(one.0 > asked.0 && two.0 == one.0 && two.1 <= one.1 + 2, "{empty:?}, {asked:?}, one {one:?}, two {two:?}");
     assert!(drop(1), "the one that made the connection goes first");
     assert!(house.writes(2), "{}", house.tgtd.log());
     assert!(house.apply(house.target(1, house.lun(0))).unwrap());
@@ -444,4 +447,31 @@ fn a_tgtd_that_ceph_has_shut_out_ends_instead_of_failing_every_disk_for_good() {
     house.tgtd = start(tempfile::tempdir().unwrap(), &house.store);
     assert!(house.apply(house.target(1, house.lun(0))).unwrap());
     assert!(house.writes(1), "a new one is let in: {}", house.tgtd.log());
+}
+
+#[test]
+fn a_disk_whose_ceph_is_silent_holds_up_nobody_else() {
+    let house = House::new("mute");
+    let file = Lun { path: house.tgtd.disk("file"), pool: None, ..house.lun(0) };
+    assert!(house.apply(house.target(1, file)).unwrap());
+    let silent = ceph().inside(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    let (folder, client) = (house.tgtd.driver.paths.network(house.tgtd.network).join("tgtd"), house.tgtd.client());
+    let conf = format!("[global]\nmon_host = v2:{}\nclient_mount_timeout = 5\n", silent.local_addr().unwrap());
+    fs::write(folder.join("mute.conf"), conf).unwrap();
+    fs::write(folder.join("size.mute.disk"), (64 << 20).to_string()).unwrap();
+    client.target_new(2, "iqn.2026-11.test:2").unwrap();
+    client.lun_rbd(2, 1, "mute/disk", &format!("conf={};id=admin", folder.join("mute.conf").display())).unwrap();
+    client.acl_bind(2, INITIATOR).unwrap();
+    let (mut waits, mut other) = (house.session(2), house.session(1));
+    std::thread::scope(|s| {
+        let waits = s.spawn(move || waits.read(0, 8));
+        // It has asked: its question is with Ceph, or with what passes for it.
+        let _asked = silent.accept().unwrap();
+        for _ in 0..50 {
+            other.write(0, &[5; BLOCK]).unwrap();
+        }
+        assert!(house.apply(house.target(3, house.lun(0))).unwrap(), "and it takes disks meanwhile");
+        assert!(!waits.is_finished(), "all that in the time of one question");
+        assert!(waits.join().unwrap().is_err(), "{}", house.tgtd.log());
+    });
 }
