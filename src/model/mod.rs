@@ -19,6 +19,7 @@ pub mod server;
 pub mod size;
 pub mod time;
 pub mod view;
+pub mod vlan;
 
 pub use disk::{Format, Image, ImageStatus, Role, Snapshot, Visibility, Volume, VolumeStatus};
 pub use fault::{Class, Fault, Kind};
@@ -38,3 +39,4 @@ pub use server::{
 pub use size::Bytes;
 pub use time::Time;
 pub use view::{View, ViewExt};
+pub use vlan::{Vlan, VlanChoice, Vlans};

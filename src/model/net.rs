@@ -4,8 +4,6 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-
 /// A station's MAC address: never multicast, never all zeroes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);
@@ -213,28 +211,30 @@ impl fmt::Display for Range {
     }
 }
 
+/// Types that are written as their text.
 macro_rules! as_text {
     ($($t:ident)*) => {$(
-        impl Serialize for $t {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $t {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
             }
         }
 
         // People may write it in several ways, we in one: stored bytes that say it otherwise are damaged.
-        impl<'de> Deserialize<'de> for $t {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<$t, D::Error> {
+        impl<'de> serde::Deserialize<'de> for $t {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<$t, D::Error> {
                 let people = d.is_human_readable();
-                let text = String::deserialize(d)?;
-                let value: $t = text.parse().map_err(D::Error::custom)?;
+                let text = <String as serde::Deserialize>::deserialize(d)?;
+                let value: $t = text.parse().map_err(serde::de::Error::custom)?;
                 if !people && value.to_string() != text {
-                    return Err(D::Error::custom(format!("{text:?} is not how {value} is stored")));
+                    return Err(serde::de::Error::custom(format!("{text:?} is not how {value} is stored")));
                 }
                 Ok(value)
             }
         }
     )*};
 }
+pub(super) use as_text;
 as_text! { Mac Cidr Range }
 
 #[cfg(test)]
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn stored_bytes_have_one_spelling_and_people_several() {
-        fn read<T: for<'de> Deserialize<'de>>(text: &str) -> (bool, bool) {
+        fn read<T: for<'de> serde::Deserialize<'de>>(text: &str) -> (bool, bool) {
             let stored = bincode::serialize(text).unwrap();
             let people = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
             (bincode::deserialize::<T>(&stored).is_ok(), T::deserialize(people).is_ok())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attachment, EngineNetwork, Id, Image, Mac, Name, Network, Node, Owner, Project, Server, ServerKind, Snapshot,
-    Target, Volume,
+    Target, Vlan, Volume,
 };
 
 /// The tables of object rows. The journal's own tables are the store's affair. Append only.
@@ -34,11 +34,13 @@ pub enum Table {
     Attachment = 9,
     /// [`Target`]
     Target = 10,
+    /// [`Vlan`]
+    Vlan = 11,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Project,
         Table::Server,
         Table::Network,
@@ -49,6 +51,7 @@ impl Table {
         Table::Node,
         Table::Attachment,
         Table::Target,
+        Table::Vlan,
     ];
 
     /// The name dumps and messages use.
@@ -65,6 +68,7 @@ impl Table {
             Table::Node => "node",
             Table::Attachment => "attachment",
             Table::Target => "target",
+            Table::Vlan => "vlan",
         }
     }
 }
@@ -121,6 +125,8 @@ pub enum Index {
     TargetIqn = 23,
     /// Unique (a VLAN has one network at most); key: VLAN number.
     NetworkVlan = 24,
+    /// Unique; key: number of a VLAN in the pool.
+    VlanNumber = 25,
 }
 
 /// One entry of one index.
@@ -295,6 +301,7 @@ rows! {
         one(Index::TargetTid, under(r.network, &r.tid.to_be_bytes())),
         one(Index::TargetIqn, r.iqn.clone().into_bytes()),
     ];
+    Vlan 1 |r| true => [one(Index::VlanNumber, r.number.to_be_bytes().to_vec())];
 }
 
 /// A change to one row.

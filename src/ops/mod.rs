@@ -21,6 +21,7 @@ pub mod operation;
 pub mod state;
 pub mod tag;
 pub mod target;
+pub mod vlan;
 pub mod volume;
 
 pub use crate::rules::{Defaults, Right};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::fields::fields;
 use super::op::{Answering, Asking, Op, Sheet};
 use super::plan::{Cx, Plan};
-use super::{Resolve, datastore, event, host, image, network, node, operation, state, tag, target, volume};
+use super::{Resolve, datastore, event, host, image, network, node, operation, state, tag, target, vlan, volume};
 use crate::model::Fault;
 use crate::step::Look;
 
@@ -150,4 +150,7 @@ ops! {
     NodeChapSecret = node::secret::NodeChapSecret;
     StateRebuild = state::rebuild::StateRebuild;
     DatastoreScan = datastore::scan::DatastoreScan;
+    VlanAdd = vlan::add::VlanAdd;
+    VlanLs = vlan::list::VlanLs;
+    VlanRm = vlan::remove::VlanRm;
 }

@@ -16,7 +16,12 @@ pub fn count(row: &Row) -> Option<(Owner, Usage)> {
         Row::Snapshot(r) => Some((r.owner.clone(), Usage { snapshots: 1, gigabytes: r.size_bytes.gib(), ..none })),
         Row::Image(r) => Some((r.owner.clone(), Usage { images: 1, image_gigabytes: r.size_bytes.gib(), ..none })),
         Row::Network(r) => Some((r.owner.clone(), Usage { networks: 1, ..none })),
-        Row::Project(_) | Row::Server(_) | Row::EngineNetwork(_) | Row::Attachment(_) | Row::Target(_) => None,
+        Row::Project(_)
+        | Row::Server(_)
+        | Row::EngineNetwork(_)
+        | Row::Attachment(_)
+        | Row::Target(_)
+        | Row::Vlan(_) => None,
     }
 }
 

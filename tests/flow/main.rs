@@ -33,5 +33,6 @@ mod rebuild;
 mod rig;
 mod secrets;
 mod things;
+mod vlan_pool;
 mod vlans;
 mod ways;

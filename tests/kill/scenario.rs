@@ -49,6 +49,8 @@ pub const GROUND: &[&str] = &[
 
 const NET2: &str = "network create net2 --interface eth2 --address 10.9.1.1/24 --range 10.9.1.100-10.9.1.150";
 const NET3: &str = "network create net3 --interface eth3 --vlan 103 --mtu 1400 --address 10.9.3.1/24";
+const POOLED: &str = "vlan add 104-106";
+const AUTO: &str = "network create net4 --interface eth3 --vlan auto --address 10.9.4.1/24";
 /// A datastore of its own.
 pub const FAST: &str = "datastore create fast --path /srv/bmid-kill/fast";
 const WEB1: &str = "node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1";
@@ -108,8 +110,11 @@ pub const SCENARIOS: &[Scenario] = &[
     plain("datastore.rm", "", &[FAST], &["datastore rm fast"]),
     plain("network.create", "", &[], &[NET2]),
     plain("network.create", "on a VLAN", &[], &[NET3]),
+    plain("network.create", "on a VLAN of the pool", &[POOLED], &[AUTO]),
     plain("network.rm", "", &[NET2], &["network rm net2"]),
     plain("network.rm", "on a VLAN", &[NET3], &["network rm net3"]),
+    plain("vlan.add", "", &[], &[POOLED]),
+    plain("vlan.rm", "", &[POOLED], &["vlan rm 104-105"]),
     special(plain("image.import", "", &[], &[OTHER]), Special::Import),
     plain("image.import", "out of a pool", &[POOL], &[TAKE]),
     plain("image.import", "in place", &[POOL], &[TAKE_IN_PLACE]),

@@ -10,8 +10,16 @@ use serde::de::{
 use serde::{Deserialize, Deserializer};
 
 /// Texts that types made from texts may want; each is tried.
-const TEXTS: [&str; 6] =
-    ["x", "52:54:00:00:00:01", "10.0.0.1/24", "10.0.0.5-10.0.0.9", "raw", "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b"];
+const TEXTS: [&str; 8] = [
+    "x",
+    "52:54:00:00:00:01",
+    "10.0.0.1/24",
+    "10.0.0.5-10.0.0.9",
+    "raw",
+    "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b",
+    "100-199",
+    "10.0.0.0/24",
+];
 
 /// The shapes found.
 #[derive(Default)]

@@ -276,7 +276,7 @@ impl Findings {
 /// Which rows a live row points to, and through which field.
 fn points_to(row: &Row) -> Vec<(&'static str, Table, Id)> {
     let mut out = match row {
-        Row::Project(_) | Row::Server(_) | Row::Network(_) => vec![],
+        Row::Project(_) | Row::Server(_) | Row::Network(_) | Row::Vlan(_) => vec![],
         Row::EngineNetwork(r) => vec![("network", Table::Network, r.network), ("engine", Table::Server, r.engine)],
         // The node a snapshot image was taken from may be gone: it is history.
         Row::Image(r) => vec![("datastore", Table::Server, r.datastore)],
@@ -306,7 +306,7 @@ fn held_by(row: &Row) -> Option<Id> {
         Row::Volume(r) => r.operation,
         Row::Snapshot(r) => r.operation,
         Row::Node(r) => r.operation,
-        Row::Project(_) | Row::EngineNetwork(_) | Row::Attachment(_) | Row::Target(_) => None,
+        Row::Project(_) | Row::EngineNetwork(_) | Row::Attachment(_) | Row::Target(_) | Row::Vlan(_) => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use bincode::Options as _;
 use bmi::model::{
     Answer, Attachment, Change, EngineNetwork, Event, Fault, Id, Image, Intent, Kind, Meta, Network, Node, Part,
-    Project, Row, Server, Snapshot, Table, Target, Usage, Volume,
+    Project, Row, Server, Snapshot, Table, Target, Usage, Vlan, Volume,
     journal::{Before, Standing, Subject},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -154,7 +154,7 @@ macro_rules! row_codec {
         }
     };
 }
-row_codec! { Project Server Network EngineNetwork Image Volume Snapshot Node Attachment Target }
+row_codec! { Project Server Network EngineNetwork Image Volume Snapshot Node Attachment Target Vlan }
 
 /// A [`Part`] as it is stored. Its rows carry their own versions, so that a part written by an earlier release decodes
 /// when only a record's shape has changed.

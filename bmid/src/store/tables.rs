@@ -4,7 +4,7 @@
 
 use bmi::model::{
     Attachment, EngineNetwork, Id, Image, Index, IndexKey, Network, Node, Owner, Project, Record, Server, Snapshot,
-    Table, Target, Time, Volume,
+    Table, Target, Time, Vlan, Volume,
 };
 
 // byte  table     rest of the key                value
@@ -81,6 +81,7 @@ pub(super) const fn version(table: Table) -> u8 {
         Table::Node => Node::VERSION,
         Table::Attachment => Attachment::VERSION,
         Table::Target => Target::VERSION,
+        Table::Vlan => Vlan::VERSION,
     }
 }
 
@@ -210,6 +211,7 @@ pub(super) fn index_words(index: Index) -> (&'static str, &'static str) {
         Index::TargetTid => ("target number", "target_tid"),
         Index::TargetIqn => ("IQN", "target_iqn"),
         Index::NetworkVlan => ("VLAN", "network_vlan"),
+        Index::VlanNumber => ("number", "vlan_number"),
         Index::Live => ("table", "live"),
         Index::EngineNetworksOf => ("network", "engine_networks_of"),
         Index::InDatastore => ("datastore", "in_datastore"),

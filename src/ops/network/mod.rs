@@ -2,6 +2,8 @@
 
 pub mod create;
 pub mod list;
+mod place;
+mod pool;
 pub mod remove;
 
 use serde::{Deserialize, Serialize};

@@ -139,6 +139,10 @@ pub(super) fn target() -> Target {
     }
 }
 
+pub(super) fn vlan() -> Vlan {
+    Vlan { id: id(30), number: 100, owner: Some(owner("alice")), created_at: Time(15) }
+}
+
 /// A row of every table; together they are whole: every reference leads somewhere, if intent 90 is open.
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -152,6 +156,7 @@ pub(super) fn rows() -> Vec<Row> {
         full_node().into(),
         attachment().into(),
         target().into(),
+        vlan().into(),
     ]
 }
 
