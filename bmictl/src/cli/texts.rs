@@ -19,6 +19,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
 const NOUNS: &[(&str, &str)] = &[
     ("datastore", "Where bytes live"),
     ("network", "Interfaces and VLANs on which nodes boot"),
+    ("vlan", "VLANs of the data centre, which networks take theirs from"),
     ("image", "Golden images, which disks are cloned from"),
     ("node", "Machines and the disks they boot from"),
     ("tag", "Restore points of nodes"),
