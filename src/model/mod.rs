@@ -26,7 +26,7 @@ pub use fault::{Class, Fault, Kind};
 pub use id::Id;
 pub use journal::{Answer, Before, Event, Intent, Outcome, Part, Phase, Standing, Subject};
 pub use name::{Name, Owner, Ref};
-pub use net::{Cidr, Mac, Range};
+pub use net::{Cidr, Mac, Range, Subnet};
 pub use node::{Attachment, Chap, ChapMode, Node, NodeState, NodeType, Sealed, Secret, Shown, Target};
 pub use note::{ImageNote, NetworkNote, NodeNote, Note, SnapshotNote, StoreNote, TargetNote, VolumeNote};
 pub use pool::RbdSource;

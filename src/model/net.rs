@@ -101,6 +101,21 @@ impl Cidr {
         u32::from(a) & self.mask() == u32::from(self.network())
     }
 
+    /// The subnet it is an address of.
+    #[must_use]
+    pub fn subnet(self) -> Subnet {
+        Subnet { network: self.network(), prefix: self.prefix }
+    }
+
+    /// All host addresses of its subnet.
+    #[must_use]
+    pub fn hosts(self) -> Range {
+        Range {
+            first: Ipv4Addr::from(u32::from(self.network()) + 1),
+            last: Ipv4Addr::from(u32::from(self.broadcast()) - 1),
+        }
+    }
+
     /// Whether the two subnets share an address.
     #[must_use]
     pub fn overlaps(self, other: Cidr) -> bool {
@@ -148,6 +163,62 @@ impl FromStr for Cidr {
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}/{}", self.address, self.prefix))
+    }
+}
+
+/// A subnet, as in `10.9.0.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subnet {
+    /// Its own address: all host bits are zero.
+    pub network: Ipv4Addr,
+    /// Length of the network part, 8 to 30.
+    pub prefix: u8,
+}
+
+impl Subnet {
+    /// That address as an interface of this subnet has it. Whether it is one of its hosts is not looked at.
+    #[must_use]
+    pub fn with(self, address: Ipv4Addr) -> Cidr {
+        Cidr { address, prefix: self.prefix }
+    }
+
+    /// Its host addresses.
+    #[must_use]
+    pub fn hosts(self) -> Range {
+        self.with(self.network).hosts()
+    }
+}
+
+impl FromStr for Subnet {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Subnet, String> {
+        let shown = || s.chars().take(40).collect::<String>();
+        let bad = || format!("{:?} is not a subnet; write it like 10.9.0.0/24", shown());
+        let (a, p) = s.split_once('/').ok_or_else(bad)?;
+        let (network, prefix): (Ipv4Addr, u8) = (a.parse().map_err(|_| bad())?, p.parse().map_err(|_| bad())?);
+        if prefix > 30 {
+            return Err(format!("the subnet {} is too small for the engine and a node; use 8 to 30", shown()));
+        }
+        if prefix < 8 {
+            return Err(format!("the subnet {} is larger than a boot network can be; use 8 to 30", shown()));
+        }
+        let subnet = Subnet { network, prefix };
+        let cidr = subnet.with(network);
+        if cidr.network() != network {
+            return Err(format!(
+                "{network} is an address in the subnet {}/{prefix}; give that, or the engine's own by --address",
+                cidr.network()
+            ));
+        }
+        // The engine's address must be one that an engine can have.
+        subnet.with(subnet.hosts().first).to_string().parse::<Cidr>().map(|_| subnet)
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.network, self.prefix))
     }
 }
 
@@ -235,7 +306,7 @@ macro_rules! as_text {
     )*};
 }
 pub(super) use as_text;
-as_text! { Mac Cidr Range }
+as_text! { Mac Cidr Subnet Range }
 
 #[cfg(test)]
 mod tests {
@@ -282,6 +353,25 @@ mod tests {
         assert!(!c("10.9.0.1/24").overlaps(c("10.9.1.1/24")));
         for bad in ["10.9.0.0/24", "10.9.0.255/24", "10.9.0.1", "10.9.0.1/31", "127.0.0.2/8", "224.0.0.1/24", "x/24"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_subnet_has_no_host_bits_and_room_for_a_node() {
+        let s = |t: &str| t.parse::<Subnet>().map(|s| s.hosts().to_string());
+        assert_eq!(s("10.9.0.0/24").as_deref(), Ok("10.9.0.1-10.9.0.254"));
+        assert_eq!(s("10.9.0.4/30").as_deref(), Ok("10.9.0.5-10.9.0.6"));
+        for (bad, told) in [
+            ("10.9.0.7/24", "in the subnet 10.9.0.0/24"),
+            ("10.9.0.0/31", "too small"),
+            ("10.9.0.1/32", "too small"),
+            ("10.0.0.0/7", "larger"),
+            ("10.9.0.0", "like 10.9.0.0/24"),
+            ("127.0.0.0/8", "cannot be an engine's"),
+            ("224.0.0.0/24", "cannot be an engine's"),
+        ] {
+            let why = s(bad).expect_err(bad);
+            assert!(why.contains(told), "{bad}: {why}");
         }
     }
 

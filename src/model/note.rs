@@ -131,8 +131,8 @@ pub struct TargetNote {
 pub struct NetworkNote {
     /// Its id.
     pub id: Id,
-    /// Owner.
-    pub owner: Owner,
+    /// Owner; none: everyone's.
+    pub owner: Option<Owner>,
     /// Name.
     pub name: Name,
     /// VLAN number.
@@ -153,6 +153,10 @@ pub struct NetworkNote {
     pub address_ours: bool,
     /// What that interface is, where bmid makes it itself.
     pub trunk: Option<Trunk>,
+    /// The router that machines are told of.
+    pub router: Option<Ipv4Addr>,
+    /// The name servers that machines are told of.
+    pub dns: Option<Vec<Ipv4Addr>>,
 }
 
 /// Of a snapshot.

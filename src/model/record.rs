@@ -85,7 +85,7 @@ pub enum Index {
     ServerName = 3,
     /// Unique; key: the datastore's path.
     ServerPath = 4,
-    /// Unique; key: owner, name.
+    /// Unique; key: owner (empty: everyone's), name.
     NetworkName = 5,
     /// Unique; key: slot.
     NetworkSlot = 6,
@@ -174,6 +174,12 @@ impl KeyBytes {
 #[must_use]
 pub fn owned(owner: &Owner, name: &Name) -> Vec<u8> {
     KeyBytes::new().text(owner.as_str()).text(name.as_str()).done()
+}
+
+/// `owner or nobody, name`: what is everyone's is no project's.
+#[must_use]
+pub fn owned_or_everyones(owner: Option<&Owner>, name: &Name) -> Vec<u8> {
+    KeyBytes::new().text(owner.map_or("", Owner::as_str)).text(name.as_str()).done()
 }
 
 /// `kind, name`.
@@ -273,7 +279,7 @@ rows! {
         one(Index::ServerName, kinded(r.kind, &r.name)),
         one(Index::ServerPath, r.place.as_ref().map_or_else(Vec::new, |p| p.word().into_bytes())),
     ];
-    Network 1 |r| true => [one(Index::NetworkName, owned(&r.owner, &r.name)), one(Index::NetworkSlot, r.slot.to_be_bytes().to_vec()), one(Index::NetworkVlan, r.vlan.map(|v| v.to_be_bytes().to_vec()).unwrap_or_default())];
+    Network 1 |r| true => [one(Index::NetworkName, owned_or_everyones(r.owner.as_ref(), &r.name)), one(Index::NetworkSlot, r.slot.to_be_bytes().to_vec()), one(Index::NetworkVlan, r.vlan.map(|v| v.to_be_bytes().to_vec()).unwrap_or_default())];
     EngineNetwork 1 |r| true => [
         one(Index::EngineInterface, under(r.engine, r.interface.as_bytes())),
         many(Index::EngineNetworksOf, under(r.network, &[])),

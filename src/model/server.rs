@@ -1,5 +1,7 @@
 //! Servers (engines, datastores), networks and where they stand on an engine.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Cidr, Id, Name, Owner, Range, Time};
@@ -232,9 +234,9 @@ pub enum NetworkState {
 pub struct Network {
     /// Primary key.
     pub id: Id,
-    /// Owner.
-    pub owner: Owner,
-    /// Unique per owner.
+    /// Owner; none: it is everyone's.
+    pub owner: Option<Owner>,
+    /// Unique per owner, and among everyone's.
     pub name: Name,
     /// VLAN number 1 to 4094, none for an untagged interface.
     pub vlan: Option<u16>,
@@ -252,6 +254,18 @@ pub struct Network {
     pub created_at: Time,
     /// The operation that holds it now.
     pub operation: Option<Id>,
+    /// The router that machines are told of.
+    pub router: Option<Ipv4Addr>,
+    /// The name servers that machines are told of.
+    pub dns: Vec<Ipv4Addr>,
+}
+
+impl Network {
+    /// Whether an address of its subnet is the engine's, the router's or a name server's: no node gets it.
+    #[must_use]
+    pub fn keeps(&self, address: Ipv4Addr) -> bool {
+        address == self.address.address || self.router == Some(address) || self.dns.contains(&address)
+    }
 }
 
 /// Where and how bmid makes an engine's interface on a VLAN.

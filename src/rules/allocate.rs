@@ -9,10 +9,7 @@ use crate::model::{Fault, Id, Index, Kind, Network, Range, View};
 /// Addresses of a network that nodes may get: its range, else every host address of the subnet.
 #[must_use]
 pub fn pool(network: &Network) -> Range {
-    network.range.unwrap_or_else(|| Range {
-        first: Ipv4Addr::from(u32::from(network.address.network()) + 1),
-        last: Ipv4Addr::from(u32::from(network.address.broadcast()) - 1),
-    })
+    network.range.unwrap_or_else(|| network.address.hosts())
 }
 
 /// A free address of the network's pool. `taken` are those claimed earlier in the same plan.
@@ -20,7 +17,7 @@ pub fn address(view: &dyn View, network: &Network, start: u32, taken: &[Ipv4Addr
     let pool = pool(network);
     for offset in 0..pool.len() {
         let candidate = pool.at(start.wrapping_add(offset) % pool.len());
-        if candidate == network.address.address || taken.contains(&candidate) {
+        if network.keeps(candidate) || taken.contains(&candidate) {
             continue;
         }
         if view.find(Index::NodeAddress, &under(network.id, &candidate.octets()))?.is_none() {

@@ -140,5 +140,7 @@ fn network(view: &dyn View, id: Id) -> Result<Option<NetworkNote>, Fault> {
         interface: on.interface,
         address_ours: on.address_ours,
         trunk: on.trunk,
+        router: network.router,
+        dns: (!network.dns.is_empty()).then_some(network.dns),
     }))
 }

@@ -62,7 +62,7 @@ const OWNER: fn() -> Owner = Owner::default_project;
 fn network() -> Network {
     Network {
         id: id(2),
-        owner: OWNER(),
+        owner: Some(OWNER()),
         name: name("net1"),
         vlan: None,
         address: "10.9.0.1/24".parse().expect("an address"),
@@ -72,6 +72,8 @@ fn network() -> Network {
         slot: 7,
         created_at: Time(1),
         operation: None,
+        router: None,
+        dns: Vec::new(),
     }
 }
 

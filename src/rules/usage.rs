@@ -15,7 +15,8 @@ pub fn count(row: &Row) -> Option<(Owner, Usage)> {
         Row::Volume(r) => Some((r.owner.clone(), Usage { volumes: 1, gigabytes: r.size_bytes.gib(), ..none })),
         Row::Snapshot(r) => Some((r.owner.clone(), Usage { snapshots: 1, gigabytes: r.size_bytes.gib(), ..none })),
         Row::Image(r) => Some((r.owner.clone(), Usage { images: 1, image_gigabytes: r.size_bytes.gib(), ..none })),
-        Row::Network(r) => Some((r.owner.clone(), Usage { networks: 1, ..none })),
+        // Everyone's counts for nobody.
+        Row::Network(r) => Some((r.owner.clone()?, Usage { networks: 1, ..none })),
         Row::Project(_)
         | Row::Server(_)
         | Row::EngineNetwork(_)

@@ -210,6 +210,8 @@ pub fn network(network: &Network, on: &EngineNetwork, defaults: &Defaults) -> Ne
             address: network.address,
             range: network.range,
             dhcp: network.dhcp,
+            router: network.router,
+            dns: network.dns.clone(),
         },
         tgtd: worker(WorkerKind::Tgtd),
         portal: OpenPortal {

@@ -21,6 +21,10 @@ pub struct Serve {
     pub range: Option<Range>,
     /// Who gives addresses.
     pub dhcp: Dhcp,
+    /// The router that machines are told of.
+    pub router: Option<Ipv4Addr>,
+    /// The name servers that machines are told of.
+    pub dns: Vec<Ipv4Addr>,
 }
 
 /// Takes a network's boot service layout away.

@@ -28,6 +28,7 @@ mod ceph;
 mod disks;
 mod ends;
 mod faults;
+mod networks;
 mod nodes;
 mod rebuild;
 mod rig;

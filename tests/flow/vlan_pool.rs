@@ -61,7 +61,7 @@ async fn a_vlan_of_one_project_is_refused_to_another_and_one_outside_the_pool_is
     create(&rig, "alice", "net", "100", 1).await.unwrap();
     create(&rig, "bob", "net", "105", 2).await.unwrap();
     create(&rig, "bob", "more", "200", 3).await.unwrap();
-    refused(acting(&rig, "alice", "vlan add 200").await, Kind::Conflict, "network more of project bob");
+    refused(acting(&rig, "alice", "vlan add 200").await, Kind::Conflict, "network more on VLAN 200 is project bob's");
     acting(&rig, "bob", "vlan add 200").await.unwrap();
     let sees = |project: &'static str| acting(&rig, project, "vlan ls");
     assert_eq!(numbers(&sees("alice").await.unwrap()), [100, 101, 105]);

@@ -1,14 +1,17 @@
 //! `network create`: an interface begins to serve boots: the interface itself on a VLAN, address, boot service, tgtd, portal,
 //! dnsmasq, in that order.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
+use super::addresses::Addresses;
 use super::place::{self, Place};
-use super::{NetworkView, pool, view_of};
-use crate::model::record::owned;
+use super::{NetworkView, addresses, name_free, pool, view_of};
+use crate::model::record::owned_or_everyones;
 use crate::model::{
-    Cidr, Dhcp, EngineNetwork, Fault, Index, Kind, Name, Network, NetworkState, Range, Tagging, ViewExt, VlanChoice,
-    vlan,
+    Cidr, Dhcp, EngineNetwork, Fault, Index, Kind, Name, Network, NetworkState, Owner, Range, Subnet, Tagging, ViewExt,
+    VlanChoice, vlan,
 };
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::{allocate, wanted};
@@ -31,8 +34,9 @@ pub struct NetworkCreate {
     #[serde(default, with = "crate::model::vlan::choice")]
     pub vlan: Option<VlanChoice>,
     /// The engine's address there with prefix length; put on the interface if it is not there yet
-    #[arg(long, value_name = "CIDR")]
-    pub address: Cidr,
+    #[arg(long, value_name = "CIDR", required_unless_present = "subnet", conflicts_with = "subnet")]
+    #[serde(default)]
+    pub address: Option<Cidr>,
     /// Addresses nodes get; without it any free one of the subnet, and only provisioned nodes get one
     #[arg(long, value_name = "A-B")]
     pub range: Option<Range>,
@@ -48,6 +52,22 @@ pub struct NetworkCreate {
     #[arg(long, default_value = "802.1Q", requires = "vlan")]
     #[serde(default)]
     pub tagging: Tagging,
+    /// The subnet alone: the engine has the address that its interface has there, else takes the first free one
+    #[arg(long, value_name = "CIDR")]
+    #[serde(default)]
+    pub subnet: Option<Subnet>,
+    /// The router of the subnet, if there is one: machines are told of it by DHCP. It is not the engine, which routes nothing
+    #[arg(long, value_name = "IP")]
+    #[serde(default)]
+    pub router: Option<Ipv4Addr>,
+    /// A name server that machines are told of by DHCP; may be repeated
+    #[arg(long, value_name = "IP")]
+    #[serde(default)]
+    pub dns: Vec<Ipv4Addr>,
+    /// Everyone's: nodes of every project may boot there; else it is the acting project's
+    #[arg(long)]
+    #[serde(default)]
+    pub everyone: bool,
 }
 
 fn serve() -> Dhcp {
@@ -55,38 +75,14 @@ fn serve() -> Dhcp {
 }
 
 impl NetworkCreate {
-    fn check_range(&self) -> Result<(), Fault> {
-        let Some(range) = self.range else { return Ok(()) };
-        let inside = |a| self.address.contains(a) && a != self.address.network() && a != self.address.broadcast();
-        if !inside(range.first) || !inside(range.last) {
-            return Err(Fault::invalid(format!(
-                "the range {range} does not lie among the host addresses of {}",
-                self.address
-            ))
-            .fix("give two host addresses of the subnet"));
-        }
-        if range.contains(self.address.address) {
-            return Err(Fault::invalid(format!(
-                "the range {range} holds the engine's own address {}",
-                self.address.address
-            ))
-            .fix("leave that address out of the range"));
-        }
-        if self.dhcp != Dhcp::Serve {
-            return Err(
-                Fault::invalid("a range means that bmid gives addresses").fix("leave --range out, or use --dhcp serve")
-            );
-        }
-        Ok(())
-    }
-
     fn check_name(&self) -> Result<(), Fault> {
         if self.interface.is_empty()
             || self.interface.len() > 15
             || self.interface.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control() || !c.is_ascii())
         {
+            let long = if self.interface.len() > 15 { ": it is longer than 15 characters" } else { "" };
             return Err(Fault::invalid(format!(
-                "{:?} is not an interface's name",
+                "{:?} is not an interface's name{long}",
                 self.interface.chars().take(20).collect::<String>()
             ))
             .fix("`ip link` lists the host's interfaces"));
@@ -112,38 +108,74 @@ impl NetworkCreate {
     }
 
     /// Where it shall stand, with the VLAN it has or is to get.
-    fn place(&self, vlan: Option<u16>) -> Place {
-        Place { interface: self.interface.clone(), vlan, tagging: self.tagging, mtu: self.mtu, address: self.address }
+    fn place(&self, vlan: Option<u16>, address: Cidr) -> Place {
+        Place { interface: self.interface.clone(), vlan, tagging: self.tagging, mtu: self.mtu, address }
+    }
+
+    /// Whose it shall be.
+    fn owner<'a>(&self, cx: &'a Cx<'_>) -> Option<&'a Owner> {
+        (!self.everyone).then(|| cx.project())
     }
 
     /// The VLAN it shall have.
     fn choose_vlan(&self, cx: &Cx<'_>) -> Result<Option<u16>, Fault> {
+        let owner = self.owner(cx);
         match self.vlan {
             None => Ok(None),
-            Some(VlanChoice::Number(number)) => pool::may_use(cx, number).map(|()| Some(number)),
+            Some(VlanChoice::Number(number)) => pool::may_use(cx, owner, number).map(|()| Some(number)),
             Some(VlanChoice::Auto) => {
                 let all = place::interfaces(cx)?;
                 let fits = |n| place::free_on_host(all, &self.interface, n, self.tagging).is_ok();
-                pool::lowest_free(cx, fits).map(Some)
+                pool::lowest_free(cx, owner, fits).map(Some)
             }
         }
     }
 
+    /// The engine's address and the subnet.
+    fn choose_address(&self, cx: &Cx<'_>) -> Result<Cidr, Fault> {
+        match (self.address, self.subnet) {
+            (Some(address), None) => Ok(address),
+            (None, Some(subnet)) => {
+                let all = place::interfaces(cx)?.iter();
+                // On a VLAN the interface is bmid's own, and has no address yet.
+                let own = all.filter(|_| self.vlan.is_none()).find(|i| i.name == self.interface);
+                let told: Vec<Ipv4Addr> = self.dns.iter().copied().chain(self.router).collect();
+                addresses::first_free(subnet, own, self.range, &told)
+            }
+            _ => Err(Fault::invalid("a network has one subnet and the engine one address in it")
+                .fix("give --address (the engine's own, with prefix length) or --subnet")),
+        }
+    }
+
     /// The network as it stands already, if it is exactly this one.
-    fn same(&self, cx: &Cx<'_>) -> Result<Option<Network>, Fault> {
-        let key = owned(cx.project(), &self.name);
+    fn same(&self, cx: &Cx<'_>, address: Cidr) -> Result<Option<Network>, Fault> {
+        let key = owned_or_everyones(self.owner(cx), &self.name);
         let Some(old) = cx.view.by_key::<Network>(Index::NetworkName, &key)? else { return Ok(None) };
         let on = wanted::engine_network(cx.view, old.id)?;
-        let place = self.place(old.vlan);
-        if (old.address, old.range, old.dhcp, old.state) == (self.address, self.range, self.dhcp, NetworkState::Ready)
-            && self.vlan.is_none_or(|v| v == VlanChoice::Auto || Some(v) == old.vlan.map(VlanChoice::Number))
-            && self.vlan.is_some() == old.vlan.is_some()
+        let place = self.place(old.vlan, address);
+        let vlan = match self.vlan {
+            None => old.vlan.is_none(),
+            Some(VlanChoice::Auto) => old.vlan.is_some(),
+            Some(VlanChoice::Number(n)) => old.vlan == Some(n),
+        };
+        if vlan
+            && (old.address, old.range, old.dhcp, old.state) == (address, self.range, self.dhcp, NetworkState::Ready)
+            && (old.router, &old.dns) == (self.router, &self.dns)
             && (on.interface, on.trunk) == (place.own_interface(), place.trunk())
         {
             return Ok(Some(old));
         }
         Err(Fault::new(Kind::Duplicate, format!("there is a network {} already, and it is another one", self.name))
-            .fix("choose another name, or remove that one"))
+            .fix(format!("`bmictl network show {}` shows it; choose another name, or remove that one", old.id)))
+    }
+
+    /// Where it shall stand, and whether the address has still to be put there.
+    fn settle(&self, cx: &Cx<'_>, address: Cidr) -> Result<(Place, bool), Fault> {
+        name_free(cx.view, self.owner(cx), &self.name, None)?;
+        let place = self.place(self.choose_vlan(cx)?, address);
+        place.check_others(cx)?;
+        let ours = place.check_interface(cx)?;
+        Ok((place, ours))
     }
 }
 
@@ -158,7 +190,7 @@ impl Op for NetworkCreate {
             "network create rack1 --interface eth1 --address 10.9.0.1/24 --range 10.9.0.100-10.9.0.150",
             "network create rack2 --interface eth2 --address 10.9.1.1/24 --dhcp proxy",
             "network create tenant7 --interface eth1 --vlan 107 --address 10.107.0.1/24",
-            "network create tenant8 --interface eth1 --vlan auto --address 10.108.0.1/24",
+            "network create tenant8 --interface eth1 --vlan auto --subnet 10.108.0.0/24 --router 10.108.0.254 --dns 10.108.0.253",
         ],
         effect: Effect::Change,
         shape: Shape::One,
@@ -174,27 +206,28 @@ impl Op for NetworkCreate {
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
         self.check_name()?;
         self.check_vlan()?;
-        self.check_range()?;
-        if let Some(old) = self.same(cx)? {
+        let address = self.choose_address(cx)?;
+        let (range, dhcp, router) = (self.range, self.dhcp, self.router);
+        Addresses { engine: address, range, dhcp, router, dns: &self.dns }.check()?;
+        if let Some(old) = self.same(cx, address)? {
             return Ok(Plan::already("network", old.id, &old.name));
         }
-        let vlan = self.choose_vlan(cx)?;
-        let place = self.place(vlan);
-        place.check_others(cx)?;
-        let ours = place.check_interface(cx)?;
+        let (place, ours) = self.settle(cx, address)?;
         let start = cx.number();
         let network = Network {
             id: cx.id(),
-            owner: cx.project().clone(),
+            owner: self.owner(cx).cloned(),
             name: self.name.clone(),
-            vlan,
-            address: self.address,
-            range: self.range,
-            dhcp: self.dhcp,
+            vlan: place.vlan,
+            address,
+            range,
+            dhcp,
             state: NetworkState::Creating,
             slot: allocate::slot(cx.view, start)?,
             created_at: cx.now,
             operation: Some(cx.operation),
+            router,
+            dns: self.dns.clone(),
         };
         let on = EngineNetwork {
             id: cx.id(),

@@ -10,7 +10,12 @@ use crate::step::Look;
 /// List networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
-pub struct NetworkLs {}
+pub struct NetworkLs {
+    /// Networks of every project; else the acting project's own and everyone's
+    #[arg(long)]
+    #[serde(default)]
+    pub all: bool,
+}
 
 impl Op for NetworkLs {
     type Out = NetworkView;
@@ -19,16 +24,17 @@ impl Op for NetworkLs {
         noun: "network",
         verb: "ls",
         about: "List networks",
-        examples: &["network ls"],
+        examples: &["network ls", "network ls --all"],
         effect: Effect::Read,
         shape: Shape::Many,
         right: Right::Member,
-        columns: &["name", "vlan", "interface", "address", "range", "dhcp", "state", "nodes"],
+        columns: &["name", "owner", "vlan", "interface", "address", "range", "dhcp", "state", "nodes"],
         destroys: "",
     };
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<NetworkView>, Fault> {
         let mut all = at.view.live::<Network>()?;
+        all.retain(|n| self.all || n.owner.as_ref().is_none_or(|o| o == at.project()));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all.iter().map(|n| view_of(at.view, n, at.facts, at.defaults)).collect()
     }

@@ -1,14 +1,18 @@
 //! Networks: where nodes boot.
 
+mod addresses;
 pub mod create;
 pub mod list;
 mod place;
 mod pool;
 pub mod remove;
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Dhcp, Fault, Id, Index, Network, NetworkState, Owner, Range, Ref, Time, View, ViewExt};
+use crate::model::record::{owned, owned_or_everyones};
+use crate::model::{Dhcp, Fault, Id, Index, Kind, Name, Network, NetworkState, Owner, Range, Ref, Time, View, ViewExt};
 use crate::ops::Facts;
 use crate::rules::{Defaults, wanted};
 use crate::step::{Fact, Health, Look};
@@ -20,8 +24,8 @@ pub struct NetworkView {
     pub id: Id,
     /// Name.
     pub name: String,
-    /// Owner.
-    pub owner: Owner,
+    /// Owner; none: it is everyone's.
+    pub owner: Option<Owner>,
     /// VLAN number; none for an untagged interface.
     pub vlan: Option<u16>,
     /// Interface on this engine.
@@ -48,11 +52,48 @@ pub struct NetworkView {
     pub created_at: Time,
     /// The operation that holds it.
     pub operation: Option<Id>,
+    /// The router that machines are told of.
+    pub router: Option<Ipv4Addr>,
+    /// The name servers that machines are told of.
+    pub dns: Vec<Ipv4Addr>,
 }
 
-/// The network a command names.
+/// The network a command names. A bare name is the acting project's own, else everyone's.
 pub fn find(view: &dyn View, acting: &Owner, r: &Ref) -> Result<Network, Fault> {
+    if let Ref::Own(name) = r
+        && let own = view.find(Index::NetworkName, &owned(acting, name))?
+        && let Some(id) = own.or(view.find(Index::NetworkName, &owned_or_everyones(None, name))?)
+    {
+        return view.must(id);
+    }
     view.named("network", Index::NetworkName, acting, r)
+}
+
+/// The network a command names, if nodes of `project` may boot there and it serves.
+pub fn usable(view: &dyn View, acting: &Owner, project: &Owner, r: &Ref) -> Result<Network, Fault> {
+    let network = find(view, acting, r)?;
+    if let Some(owner) = network.owner.as_ref().filter(|o| *o != project) {
+        return Err(Fault::conflict(format!("network {} is project {owner}'s", network.name)).fix(format!(
+            "give project {project}'s nodes a network of {project} or one of everyone's: `bmictl network ls --all`"
+        )));
+    }
+    if network.state != NetworkState::Ready {
+        return Err(Fault::conflict(format!("network {} does not serve yet or no longer", network.name))
+            .fix(format!("`bmictl network show {}` tells its state", network.id)));
+    }
+    Ok(network)
+}
+
+/// Refuses a name under which a bare word would mean two networks: one of a project's and one of everyone's.
+fn name_free(view: &dyn View, owner: Option<&Owner>, name: &Name, but: Option<Id>) -> Result<(), Fault> {
+    let taken = view.live::<Network>()?.into_iter().find(|n| {
+        let both = n.owner.is_none() || owner.is_none() || n.owner.as_ref() == owner;
+        n.name == *name && both && Some(n.id) != but
+    });
+    let Some(other) = taken else { return Ok(()) };
+    let whose = crate::ops::vlan::whose(other.owner.as_ref());
+    Err(Fault::new(Kind::Duplicate, format!("there is a network {name} already, and it is {whose}"))
+        .fix("choose another name"))
 }
 
 /// As shown.
@@ -80,5 +121,7 @@ pub fn view_of(view: &dyn View, network: &Network, facts: &Facts, defaults: &Def
         workers,
         created_at: network.created_at,
         operation: network.operation,
+        router: network.router,
+        dns: network.dns.clone(),
     })
 }

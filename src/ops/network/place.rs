@@ -50,7 +50,7 @@ impl Place {
                     "{} overlaps {} of network {}",
                     self.address, other.address, other.name
                 ))
-                .fix("give each network a subnet of its own"));
+                .fix("give each network a subnet of its own: an engine has one routing domain, and addresses are told apart in it"));
             }
         }
         if let Some(vlan) = self.vlan

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::provision::{disk_claims, mac_free};
 use super::{NodeView, live};
-use crate::model::{Dhcp, Fault, Mac, Name, NetworkState, Node, Ref, Server, Target, ViewExt};
+use crate::model::{Dhcp, Fault, Mac, Name, Node, Ref, Server, Target, ViewExt};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::{allocate, room, wanted::NodeRecords};
 use crate::step::{DropEntry, DropTarget, Look};
@@ -43,10 +43,7 @@ impl NodeMigrate {
             ..old.node.clone()
         };
         if let Some(r) = &self.network {
-            let network = crate::ops::network::find(cx.view, cx.project(), r)?;
-            if network.state != NetworkState::Ready {
-                return Err(Fault::conflict(format!("network {} does not serve yet or no longer", network.name)));
-            }
+            let network = crate::ops::network::usable(cx.view, cx.project(), &old.node.owner, r)?;
             if network.id != old.network.id {
                 let (start, view) = (cx.number(), cx.view);
                 new.node.network = network.id;

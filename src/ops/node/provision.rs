@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{NodeView, view_of};
 use crate::model::record::{mac_key, owned};
 use crate::model::{
-    Attachment, Change, ChapMode, Dhcp, Fault, Image, Index, Kind, Mac, Name, Network, NetworkState, Node, NodeState,
-    NodeType, Ref, Role, Server, Target, ViewExt, Volume, VolumeStatus,
+    Attachment, Change, ChapMode, Dhcp, Fault, Image, Index, Kind, Mac, Name, Network, Node, NodeState, NodeType, Ref,
+    Role, Server, Target, ViewExt, Volume, VolumeStatus,
 };
 use crate::ops::datastore;
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Resolve, Right, Shape, Sheet};
@@ -171,10 +171,7 @@ impl NodeProvision {
     }
 
     fn common(&self, at: &Asking<'_>) -> Result<Common, Fault> {
-        let network = crate::ops::network::find(at.view, at.project(), &self.network)?;
-        if network.state != NetworkState::Ready {
-            return Err(Fault::conflict(format!("network {} does not serve yet or no longer", network.name)));
-        }
+        let network = crate::ops::network::usable(at.view, at.project(), at.project(), &self.network)?;
         let source = match (&self.image, &self.volume) {
             (Some(image), None) => Ok(crate::ops::image::usable(at.view, at.project(), image)?),
             (None, Some(volume)) => Err(self.kept(at, volume)?),

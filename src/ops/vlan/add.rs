@@ -52,12 +52,10 @@ impl Op for VlanAdd {
                 )
                 .fix(format!("take it out first: `bmictl vlan rm {number}`")));
             }
-            if let Some(network) = taken.get(&number).filter(|n| owner.as_ref().is_some_and(|o| *o != n.owner)) {
-                return Err(Fault::conflict(format!(
-                    "network {} of project {} is on VLAN {number}",
-                    network.name, network.owner
-                ))
-                .fix("leave that number out, or add it for that project or for everyone"));
+            if let Some(network) = taken.get(&number).filter(|n| owner.is_some() && n.owner != owner) {
+                let whose = whose(network.owner.as_ref());
+                return Err(Fault::conflict(format!("network {} on VLAN {number} is {whose}", network.name))
+                    .fix("leave that number out, or add it for that project or for everyone"));
             }
             let vlan = Vlan { id: cx.id(), number, owner: owner.clone(), created_at: cx.now };
             first = first.or(Some(vlan.id));

@@ -4,6 +4,7 @@
 //! reads nothing of the host's own configuration.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use bmi::model::Dhcp;
@@ -85,7 +86,11 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
         boot.join("hosts").display(),
     );
     // The engine is no router: without these two lines dnsmasq names itself as one, and as a name server.
-    out.push_str("dhcp-option=option:router\ndhcp-option=option:dns-server\n");
+    let told = |option: &str, all: &mut dyn Iterator<Item = &Ipv4Addr>| {
+        all.fold(format!("dhcp-option=option:{option}"), |line, a| format!("{line},{a}")) + "\n"
+    };
+    out.push_str(&told("router", &mut s.router.iter()));
+    out.push_str(&told("dns-server", &mut s.dns.iter()));
     out.push_str("dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe\ndhcp-boot=tag:!ipxe,tag:efi64,snponly.efi\n");
     // iPXE's option 175.176 (no-pxedhcp): it need not wait for a proxy's offer.
     out.push_str("dhcp-option=tag:ipxe,encap:175,176,1b\n");

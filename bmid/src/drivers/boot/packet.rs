@@ -53,6 +53,9 @@ pub(super) struct Answer {
     pub(super) server: Option<Ipv4Addr>,
     /// The boot file's name.
     pub(super) file: String,
+    /// All options, as they came.
+    #[cfg(test)]
+    pub(super) options: Vec<(u8, Vec<u8>)>,
 }
 
 /// Reads a server's packet; none if it is not one. It comes from the network: nothing in it is believed.
@@ -68,6 +71,8 @@ pub(super) fn answer(p: &[u8]) -> Option<Answer> {
         address: four(16)?.into(),
         server: None,
         file: String::from_utf8_lossy(file).into_owned(),
+        #[cfg(test)]
+        options: Vec::new(),
     };
     let mut rest = p.get(240..)?;
     while let Some((&number, tail)) = rest.split_first() {
@@ -78,6 +83,8 @@ pub(super) fn answer(p: &[u8]) -> Option<Answer> {
                 let (&length, tail) = tail.split_first()?;
                 let value = tail.get(..usize::from(length))?;
                 rest = &tail[value.len()..];
+                #[cfg(test)]
+                answer.options.push((number, value.to_vec()));
                 match number {
                     MESSAGE_TYPE => answer.kind = *value.first()?,
                     SERVER => answer.server = <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from),

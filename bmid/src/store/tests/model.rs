@@ -43,7 +43,7 @@ fn change() -> impl Strategy<Value = Change> {
                 let tag_of = gone.then_some(id(by));
                 Snapshot { id: i, owner, name, node: tag_of, size_bytes, ..samples::snapshot() }.into()
             }
-            4 => Network { id: i, owner, name, slot: u16::from(called), ..samples::network() }.into(),
+            4 => Network { id: i, owner: Some(owner), name, slot: u16::from(called), ..samples::network() }.into(),
             _ => Change::Delete(table, i),
         }
     })

@@ -27,7 +27,7 @@ pub(super) fn server() -> Server {
 pub(super) fn network() -> Network {
     Network {
         id: id(22),
-        owner: owner("default"),
+        owner: Some(owner("default")),
         name: "lab".parse().unwrap(),
         vlan: Some(100),
         address: "192.0.2.1/24".parse().unwrap(),
@@ -37,6 +37,8 @@ pub(super) fn network() -> Network {
         slot: 3,
         created_at: Time(5),
         operation: Some(id(90)),
+        router: Some("192.0.2.254".parse().unwrap()),
+        dns: vec!["192.0.2.253".parse().unwrap()],
     }
 }
 

@@ -236,12 +236,12 @@ fn subject(work: &Work<'_>, thing: &Thing) -> (&'static str, Id) {
 fn told(view: &dyn View, noun: &str, id: Id, outcome: &str, message: String) -> RebuildView {
     let known = match noun {
         "network" => view.get::<Network>(id).ok().flatten().map(|n| (n.name.to_string(), n.owner)),
-        "image" => view.get::<Image>(id).ok().flatten().map(|i| (i.name.to_string(), i.owner)),
-        "node" => view.get::<Node>(id).ok().flatten().map(|n| (n.name.to_string(), n.owner)),
-        "tag" => view.get::<Snapshot>(id).ok().flatten().map(|s| (s.name.to_string(), s.owner)),
-        _ => view.get::<Volume>(id).ok().flatten().map(|v| (crate::ops::volume::called(&v), v.owner)),
+        "image" => view.get::<Image>(id).ok().flatten().map(|i| (i.name.to_string(), Some(i.owner))),
+        "node" => view.get::<Node>(id).ok().flatten().map(|n| (n.name.to_string(), Some(n.owner))),
+        "tag" => view.get::<Snapshot>(id).ok().flatten().map(|s| (s.name.to_string(), Some(s.owner))),
+        _ => view.get::<Volume>(id).ok().flatten().map(|v| (crate::ops::volume::called(&v), Some(v.owner))),
     };
-    let (name, owner) = known.map_or_else(|| (id.to_string(), None), |(name, owner)| (name, Some(owner)));
+    let (name, owner) = known.unwrap_or_else(|| (id.to_string(), None));
     RebuildView { object: noun.to_owned(), id, name, owner, outcome: outcome.to_owned(), message }
 }
 

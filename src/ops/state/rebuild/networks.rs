@@ -2,7 +2,7 @@
 //! where this host has its interface. Pure.
 
 use super::work::{With, Work, free};
-use crate::model::record::{owned, under};
+use crate::model::record::{owned_or_everyones, under};
 use crate::model::{Dhcp, EngineNetwork, Fault, Id, Index, Name, Network, NetworkNote, NetworkState, View, ViewExt};
 use crate::rules::allocate;
 
@@ -50,9 +50,12 @@ fn missing(note: &NetworkNote) -> String {
         Dhcp::Off => " --dhcp off",
     };
     let vlan = note.vlan.map(|v| format!(" --vlan {v}")).unwrap_or_default();
+    let router = note.router.map(|r| format!(" --router {r}")).unwrap_or_default();
+    let dns: String = note.dns.iter().flatten().map(|d| format!(" --dns {d}")).collect();
+    let whose = note.owner.as_ref().map_or_else(|| " --everyone".to_owned(), |o| format!(" --project {o}"));
     format!(
         "its network {name} must be there first, and this host's interface {interface} is not free for it: \
-         `bmictl network create {name} --interface IF{vlan} --address {address}{range}{dhcp}`",
+         `bmictl network create {name} --interface IF{vlan} --address {address}{range}{dhcp}{router}{dns}{whose}`",
         name = note.name,
         interface = note.interface,
         address = note.address,
@@ -79,7 +82,8 @@ fn again(work: &mut Work<'_>, note: &NetworkNote, with: &mut With<'_>) -> Result
     {
         return Ok(None);
     }
-    let named = |n: &Name| Ok(work.after.find(Index::NetworkName, &owned(&note.owner, n))?.is_some());
+    let named =
+        |n: &Name| Ok(work.after.find(Index::NetworkName, &owned_or_everyones(note.owner.as_ref(), n))?.is_some());
     let name = free(&note.name, named)?;
     let slot = match work.after.find(Index::NetworkSlot, &note.slot.to_be_bytes())? {
         None => note.slot,
@@ -101,6 +105,8 @@ fn again(work: &mut Work<'_>, note: &NetworkNote, with: &mut With<'_>) -> Result
         slot,
         created_at: note.created_at,
         operation: None,
+        router: note.router,
+        dns: note.dns.clone().unwrap_or_default(),
     };
     work.made("network", network.id, &network.name);
     work.put(network.clone());

@@ -291,7 +291,7 @@ impl Work<'_> {
             return Ok(None);
         }
         if let Some(had) = note.address
-            && had != network.address.address
+            && !network.keeps(had)
             && allocate::pool(network).contains(had)
             && self.after.find(Index::NodeAddress, &under(network.id, &had.octets()))?.is_none()
         {

@@ -17,7 +17,8 @@ pub(super) fn paths(dir: &tempfile::TempDir) -> Paths {
 
 pub(super) fn serve(network: Id) -> Serve {
     let address: Cidr = "10.9.0.1/24".parse().unwrap();
-    Serve { network, interface: "v0".to_owned(), address, range: None, dhcp: Dhcp::Serve }
+    let (interface, dns) = ("v0".to_owned(), Vec::new());
+    Serve { network, interface, address, range: None, dhcp: Dhcp::Serve, router: None, dns }
 }
 
 pub(super) fn entry(network: Id, mac: &str, address: &str) -> Entry {

@@ -206,6 +206,22 @@ fn an_unknown_machine_gets_an_address_where_there_is_a_range_and_silence_where_t
 }
 
 #[test]
+fn a_machine_is_told_of_the_router_and_name_servers_that_were_given_and_of_none_else() {
+    let asks: (u8, &[u8]) = (55, &[1, 3, 6]);
+    let told = |s: &Served| {
+        s.apply(entry(s.network, MAC, ADDRESS));
+        let a = s.ask_one(MAC, &[IPXE, &[asks]].concat());
+        [3, 6].map(|n| a.options.iter().find(|(number, _)| *number == n).map(|(_, value)| value.clone()))
+    };
+    assert_eq!(told(&served(|_| {})), [None, None]);
+    let given = served(|serve| {
+        serve.router = Some("10.9.0.254".parse().unwrap());
+        serve.dns = vec!["10.9.0.253".parse().unwrap(), "192.0.2.53".parse().unwrap()];
+    });
+    assert_eq!(told(&given), [Some(vec![10, 9, 0, 254]), Some(vec![10, 9, 0, 253, 192, 0, 2, 53])]);
+}
+
+#[test]
 fn a_removed_machine_loses_its_reservation_and_its_address_is_free_for_another() {
     let s = served(|_| {});
     let (old, other) = (entry(s.network, MAC, ADDRESS), entry(s.network, "52:54:00:00:00:02", "10.9.0.52"));
