@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::ceph::{Ceph, own_kernel};
 use crate::house::{disk, inside, pid_of, sh, tries};
+use crate::loaded;
 use crate::rig::Rig;
 use crate::whole::login;
 
@@ -85,6 +86,7 @@ async fn served() {
     let clean = bytes();
     writes(&node);
     tgtd_dies(&cluster, &node).await;
+    machines_write_on(&rig, &node).await;
     let written = bytes();
     assert_ne!(written, clean);
     let (rig, keep) = host_comes_up_anew(rig, &foreign).await;
@@ -148,6 +150,14 @@ async fn tgtd_dies(cluster: &Ceph, node: &Value) {
     back(node).await;
     assert_eq!((maps(), lock()), (mapped, held), "the same map, and its owner lives");
     writes(node);
+}
+
+/// Two machines, whose tgtd is killed while they write.
+async fn machines_write_on(rig: &Rig, node: &Value) {
+    let line = "node provision web2 --image pooled --mac 52:54:00:00:00:12 --network net1";
+    let other = rig.run(line).await.one().clone();
+    loaded::write_on(&[node.clone(), other], 40, "kernel").await;
+    rig.run("node deprovision web2 --force").await;
 }
 
 /// Nothing is mapped, and tgtd is empty.

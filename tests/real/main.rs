@@ -9,8 +9,11 @@ mod ceph;
 mod disks;
 mod house;
 mod hung;
+#[path = "../support/initiator.rs"]
+mod initiator;
 mod krbd;
 mod links;
+mod loaded;
 mod lost;
 mod pools;
 mod power;

@@ -3,6 +3,7 @@
 
 use crate::ceph;
 use crate::house::{inside, pid_of, sh};
+use crate::loaded;
 use crate::pressed;
 use crate::rig::Rig;
 use crate::store::Store;
@@ -82,6 +83,7 @@ async fn what_is_proved_of_nodes_on_folders_is_so_on_pools() {
         return;
     }
     let cluster = ceph::Ceph::here_in_memory();
+    loaded::outlive_their_tgtd(&Store::pool(&cluster, "loaded")).await;
     whole::survives_its_tgtd(&Store::pool(&cluster, "survives")).await;
     whole::outlives_the_engine(&Store::pool(&cluster, "outlives")).await;
     whole::asks_for_a_secret(&Store::pool(&cluster, "secret")).await;

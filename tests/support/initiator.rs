@@ -1,7 +1,7 @@
 //! A machine's end of iSCSI in a few lines: logs in, reads, writes, flushes and gives back, one command at a time. For tests that
 //! have to know which byte was acknowledged when. It must never try anything again by itself.
 
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::io::{self, Error, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -51,6 +51,11 @@ impl Session {
             }
             status => Err(Error::other(format!("login refused: {status:#06x}"))),
         }
+    }
+
+    /// How long an answer may take from now on.
+    pub fn patience(&self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
     }
 
     /// Reads blocks.

@@ -21,10 +21,11 @@ const MODULES: [&str; 3] = [
     "/usr/local/lib/tgt/backing-store/bs_rbd.so",
 ];
 
-/// In what time Ceph has to answer a tgtd: I/O that takes longer ends in an error, and initiators try again. And what a machine gives
-/// back reads as zeros, as tgtd promises it: librbd would else keep what is no whole 64 KiB.
+/// In what time Ceph has to answer a tgtd: I/O that takes longer ends in an error, and initiators try again. What a machine gives
+/// back reads as zeros, as tgtd promises it: librbd would else keep what is no whole 64 KiB. And nothing is acknowledged before Ceph
+/// has it: machines do not notice that a tgtd ended, so they would never write again what only that knew of.
 const SETTINGS: &str = "client_mount_timeout = 5\nrados_mon_op_timeout = 5\nrados_osd_op_timeout = 10\n\
-    rbd_skip_partial_discard = false\n";
+    rbd_skip_partial_discard = false\nrbd_cache = false\n";
 
 /// Whether the disk is there and Ceph answers; its size in bytes.
 pub(super) fn exists(at: &At<'_>, lun: &Lun) -> Result<u64, DriverError> {
