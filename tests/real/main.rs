@@ -21,6 +21,7 @@ mod pressed;
 #[path = "../flow/rig.rs"]
 mod rig;
 mod silent;
+mod stopped;
 mod store;
 mod vlans;
 mod whole;
