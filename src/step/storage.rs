@@ -71,6 +71,22 @@ impl Backing {
         format!("{prefix}.{letter}.{}", self.name())
     }
 
+    /// What its snapshot of a volume is called in a pool: `bmi.<id>.<generation>`.
+    #[must_use]
+    pub fn rbd_snap(&self) -> String {
+        format!("bmi.{}", self.name())
+    }
+
+    /// Where people find its bytes: as [`Backing::path`] tells; a snapshot in a pool by its name, `rbd:POOL/*@SNAPSHOT`. Of which
+    /// image that is changes when its volume is rolled back.
+    #[must_use]
+    pub fn location(&self, place: &Place) -> String {
+        match place {
+            Place::Rbd(r) if self.kind == BackingKind::Snapshot => format!("rbd:{}/*@{}", r.spec(), self.rbd_snap()),
+            _ => self.path(place),
+        }
+    }
+
     /// The folder of its kind.
     #[must_use]
     pub fn folder(&self) -> &'static str {

@@ -183,3 +183,29 @@ async fn what_is_in_a_pool_is_taken_over_and_in_place_it_is_told_where() {
     rig.run("image rm debian").await;
     rig.run("datastore rm pool").await;
 }
+
+on_both!(volumes_and_tags_are_told_with_the_place_of_their_bytes);
+async fn volumes_and_tags_are_told_with_the_place_of_their_bytes(on: Disks) {
+    let rig = Rig::on(on).await;
+    rig.ground().await;
+    rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await;
+    rig.run("tag create web1 clean").await;
+    rig.run("tag rollback web1 clean").await;
+    let world = rig.world();
+    let id = rig.run("node show web1").await.one()["volume"].as_str().unwrap().to_owned();
+    for (line, folder, file, pool) in [
+        (format!("volume show {id}"), "volumes", "/volumes/NAME.raw", ".v.NAME"),
+        ("tag show web1 clean".to_owned(), "snapshots", "/snapshots/NAME.raw", "/*@bmi.NAME"),
+    ] {
+        let shown = rig.run(&line).await.one().clone();
+        let text = |field: &str| shown[field].as_str().unwrap_or_else(|| panic!("{field}: {shown}"));
+        assert_eq!(text("datastore"), on.datastore());
+        let name = text("outside_name");
+        let object = format!("{folder}/{name}");
+        assert!(world.iter().any(|o| o.replace("%2F", "/").ends_with(&object)), "{shown}: {world:?}");
+        let wanted = if on == Disks::Pool { pool } else { file };
+        let location = text("location");
+        assert!(location.ends_with(&wanted.replace("NAME", name)), "{shown}");
+        assert_eq!(location.starts_with("rbd:tests"), on == Disks::Pool, "{shown}");
+    }
+}

@@ -42,7 +42,9 @@ impl Op for TagLs {
         };
         let mut out = Vec::new();
         for node in nodes {
-            out.extend(of(at.view, node.id)?.iter().map(|t| view_of(t, &node)));
+            for tag in of(at.view, node.id)? {
+                out.push(view_of(at.view, &tag, &node)?);
+            }
         }
         Ok(out)
     }
@@ -75,6 +77,6 @@ impl Op for TagShow {
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<TagView>, Fault> {
         let node = at.view.node(at.project(), &self.node)?;
-        Ok(vec![view_of(&at.view.tag(&node, &self.tag)?, &node)])
+        Ok(vec![view_of(at.view, &at.view.tag(&node, &self.tag)?, &node)?])
     }
 }

@@ -8,8 +8,9 @@ pub mod rollback;
 use serde::{Deserialize, Serialize};
 
 use crate::model::record::under;
-use crate::model::{Bytes, Fault, Id, Index, Node, Owner, Snapshot, Time, View, ViewExt};
+use crate::model::{Bytes, Fault, Id, Index, Node, Owner, Server, Snapshot, Time, View, ViewExt};
 use crate::ops::Answering;
+use crate::step::Backing;
 
 /// A tag as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,12 @@ pub struct TagView {
     pub created_at: Time,
     /// The operation that holds it.
     pub operation: Option<Id>,
+    /// Datastore's name.
+    pub datastore: String,
+    /// What its bytes are called where they are, whatever its name.
+    pub outside_name: String,
+    /// The file, or `rbd:POOL/*@SNAPSHOT`: in a pool it is a snapshot of that name.
+    pub location: Option<String>,
 }
 
 /// The tags of a node, oldest first.
@@ -42,9 +49,9 @@ pub fn of(view: &dyn View, node: Id) -> Result<Vec<Snapshot>, Fault> {
 }
 
 /// As shown.
-#[must_use]
-pub fn view_of(tag: &Snapshot, node: &Node) -> TagView {
-    TagView {
+pub fn view_of(view: &dyn View, tag: &Snapshot, node: &Node) -> Result<TagView, Fault> {
+    let (store, backing) = (view.must::<Server>(tag.datastore)?, Backing::snapshot(tag.id));
+    Ok(TagView {
         id: tag.id,
         name: tag.name.to_string(),
         node: node.name.to_string(),
@@ -54,7 +61,10 @@ pub fn view_of(tag: &Snapshot, node: &Node) -> TagView {
         size_bytes: tag.size_bytes,
         created_at: tag.created_at,
         operation: tag.operation,
-    }
+        datastore: store.name.to_string(),
+        outside_name: backing.name(),
+        location: store.place.as_ref().map(|place| backing.location(place)),
+    })
 }
 
 /// The node of a tag.
@@ -64,7 +74,7 @@ pub fn node_of(view: &dyn View, tag: &Snapshot) -> Result<Node, Fault> {
 
 /// One tag as shown.
 pub fn shown(view: &dyn View, tag: &Snapshot) -> Result<TagView, Fault> {
-    Ok(view_of(tag, &node_of(view, tag)?))
+    view_of(view, tag, &node_of(view, tag)?)
 }
 
 /// The tags an operation was about, as shown.

@@ -10,6 +10,7 @@ use crate::model::{
     Attachment, Bytes, Fault, Id, Image, Index, Kind, Name, Node, Owner, Ref, Role, Server, Time, View, ViewExt,
     Volume, VolumeStatus,
 };
+use crate::step::Backing;
 
 /// A volume as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,10 @@ pub struct VolumeView {
     pub created_at: Time,
     /// The operation that holds it.
     pub operation: Option<Id>,
+    /// What its bytes are called where they are, whatever its name.
+    pub outside_name: String,
+    /// The file, or `rbd:POOL/IMAGE`.
+    pub location: Option<String>,
 }
 
 /// The volume a command names: by id, or by a name that only one of the project's live volumes has.
@@ -117,6 +122,7 @@ pub fn free(view: &dyn View, acting: &Owner, r: &Ref) -> Result<Volume, Fault> {
 pub fn view_of(view: &dyn View, volume: &Volume) -> Result<VolumeView, Fault> {
     let attachment = attachment(view, volume.id)?;
     let node = attachment.as_ref().map(|a| view.must::<Node>(a.node)).transpose()?;
+    let (store, backing) = (view.must::<Server>(volume.datastore)?, Backing::volume(volume.id, volume.generation));
     Ok(VolumeView {
         id: volume.id,
         name: volume.name.as_ref().map(ToString::to_string),
@@ -129,11 +135,13 @@ pub fn view_of(view: &dyn View, volume: &Volume) -> Result<VolumeView, Fault> {
             Some(id) => view.get::<Image>(id)?.map(|i| i.name.to_string()),
             None => None,
         },
-        datastore: view.must::<Server>(volume.datastore)?.name.to_string(),
+        datastore: store.name.to_string(),
         generation: volume.generation,
         size: volume.size_bytes.gib(),
         size_bytes: volume.size_bytes,
         created_at: volume.created_at,
         operation: volume.operation,
+        outside_name: backing.name(),
+        location: store.place.as_ref().map(|place| backing.location(place)),
     })
 }

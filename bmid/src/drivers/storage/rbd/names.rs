@@ -105,7 +105,7 @@ pub(super) fn read(prefix: &str, name: &str) -> Option<Named> {
 
 /// The name of the RBD snapshot that a snapshot of ours is.
 pub(super) fn snap(what: &Backing) -> String {
-    format!("bmi.{}", what.name())
+    what.rbd_snap()
 }
 
 /// The name of the RBD snapshot that a copy of a volume is made through.
