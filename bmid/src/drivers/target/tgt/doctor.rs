@@ -9,6 +9,7 @@ use bmi::model::{Id, Kind};
 use bmi::step::{Finding, Severity};
 
 use super::client::Client;
+use super::door;
 
 /// How long a portal may take to take a connection from its own host.
 const REACH: Duration = Duration::from_secs(1);
@@ -17,9 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Where iSCSI targets listen unless told otherwise.
 const ISCSI: u16 = 3260;
 
-/// One finding on the program, one on each network's portal. Networks are asked side by side.
-pub(super) fn findings(networks: &[(Id, String, String)], client: impl Fn(Id) -> Client + Sync) -> Vec<Finding> {
+/// One finding on the program, one on each network's portal, one on its door where there is something to tell. Networks are asked
+/// side by side.
+pub(super) fn findings(
+    networks: &[(Id, String, String)],
+    folder: impl Fn(Id) -> PathBuf,
+    client: impl Fn(Id) -> Client + Sync,
+) -> Vec<Finding> {
     let mut all = vec![program(std::env::var_os("PATH"))];
+    all.extend(networks.iter().filter_map(|(id, interface, _)| door::finding(&folder(*id), interface)));
     std::thread::scope(|scope| {
         let client = &client;
         let ask = |(id, interface, address): &(Id, String, String)| portal(&client(*id), *id, interface, address);

@@ -11,6 +11,7 @@
 mod account;
 mod client;
 mod doctor;
+mod door;
 mod kernel;
 mod make;
 mod pool;
@@ -121,7 +122,11 @@ impl Driver for Tgt {
                 Some(seen::sessions(&client(*network), *tid, iqn).map(Fact::Sessions))
             }
             Look::Targets(network) => Some(seen::network(&client(*network), *network, &self.kernel).map(Fact::Targets)),
-            Look::Doctor { networks } => Some(Ok(Fact::Findings(doctor::findings(networks, |id| self.client(id))))),
+            Look::Doctor { networks } => Some(Ok(Fact::Findings(doctor::findings(
+                networks,
+                |id| self.paths.network(id).join("tgtd"),
+                |id| self.client(id),
+            )))),
             _ => None,
         }
     }
