@@ -11,6 +11,8 @@ mod house;
 mod hung;
 #[path = "../support/initiator.rs"]
 mod initiator;
+#[path = "isolation/main.rs"]
+mod isolation;
 mod krbd;
 mod links;
 mod loaded;

@@ -45,7 +45,24 @@ pub fn with_own_kernel(modules: &[&str], tests: &[&str]) {
     under_own_kernel(Command::new("env"), modules, Path::new("none"), tests);
 }
 
-fn under_own_kernel(mut command: Command, modules: &[&str], cluster: &Path, tests: &[&str]) {
+fn under_own_kernel(command: Command, modules: &[&str], cluster: &Path, tests: &[&str]) {
+    let (ended, said) = said_by_own_kernel(command, modules, cluster, tests);
+    let passed = said.matches("... ok").count();
+    assert!(
+        ended && said.contains(&format!("{} passed; 0 failed", tests.len())),
+        "under a kernel of its own {passed} of {} passed: {said}",
+        tests.len(),
+    );
+}
+
+/// What tests of this program say under a kernel of their own and in a network of their own, pass or fail.
+pub fn told_by_own_kernel(modules: &[&str], tests: &[&str]) -> String {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--"]);
+    said_by_own_kernel(command, modules, Path::new("none"), tests).1
+}
+
+fn said_by_own_kernel(mut command: Command, modules: &[&str], cluster: &Path, tests: &[&str]) -> (bool, String) {
     let uml = tempfile::Builder::new().prefix("bmid-uml.").tempdir_in("/tmp").unwrap();
     // Whatever comes of this process, that kernel and its processes end with it.
     command.args(["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child"]);
@@ -57,14 +74,8 @@ fn under_own_kernel(mut command: Command, modules: &[&str], cluster: &Path, test
     command.arg("env").arg(format!("{ELSEWHERE}={}", cluster.display()));
     command.arg(std::env::current_exe().unwrap()).args(["--nocapture", "--test-threads=1", "--exact"]).args(tests);
     let output = command.stdin(Stdio::null()).output().expect("nsenter");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let passed = said.matches("... ok").count();
-    assert!(
-        output.status.success() && said.contains(&format!("{} passed; 0 failed", tests.len())),
-        "under a kernel of its own {passed} of {} passed: {said}{}",
-        tests.len(),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (output.status.success(), said)
 }
 
 /// The one of this program.

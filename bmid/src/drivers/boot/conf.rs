@@ -1,6 +1,6 @@
 //! dnsmasq's configuration for one network, and the lines by which it knows machines. Pure.
 //!
-//! One dnsmasq serves one network and shares the host with others: it binds to its interface and address, has no DNS, and
+//! One dnsmasq serves one network and shares the host with others: it answers what comes by its interface, has no DNS, and
 //! reads nothing of the host's own configuration.
 
 use std::fmt::Write as _;
@@ -23,11 +23,13 @@ pub(super) fn dnsmasq(s: &Serve, paths: &Paths) -> String {
         c.push_str(text);
         c.push('\n');
     };
-    line("# No DNS; one interface and address, so that others may serve other networks of this host.");
+    line(
+        "# No DNS; one interface, so that others may serve other networks of this host. What comes for its address by another",
+    );
+    line("# interface is dropped: so dnsmasq does with bind-dynamic, as long as no listen-address is named.");
     line("port=0");
     line(&format!("interface={}", s.interface));
-    line(&format!("listen-address={}", s.address.address));
-    line("bind-interfaces");
+    line("bind-dynamic");
     line("except-interface=lo");
     line("no-hosts\nno-resolv\nno-poll");
     line("# Kept: dnsmasq's uid and gid are made 0 so that it needs no right to change them later.");

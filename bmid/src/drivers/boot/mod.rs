@@ -37,7 +37,7 @@ pub struct Dnsmasq {
 }
 
 /// Raised whenever what we write from the same step changes, so that an upgraded bmid writes it anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl Dnsmasq {
     /// A driver for the files beneath `paths`.
