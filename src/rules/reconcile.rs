@@ -297,11 +297,11 @@ pub fn ground(network: &Network, want: &NetworkWanted, digest: &str, seen: &Seen
         out.push(of_network(network, what, vec![want.address.clone().into()]));
     }
     if !seen.boot.iter().any(|s| matches!(s, Seen::Service(d) if d == digest)) {
-        // dnsmasq reads its configuration once: one that runs with another layout is started again.
+        // Both read their configuration once: one that runs with another layout is started again.
         let mut steps: Vec<Step> = vec![want.serve.clone().into()];
-        if runs(&seen.workers, WorkerKind::Dnsmasq) {
-            steps.push(StopWorker { network: network.id, kind: WorkerKind::Dnsmasq }.into());
-            steps.push(want.dnsmasq.clone().into());
+        for start in [&want.dnsmasq, &want.http].into_iter().filter(|w| runs(&seen.workers, w.kind)) {
+            steps.push(StopWorker { network: network.id, kind: start.kind }.into());
+            steps.push(start.clone().into());
         }
         out.push(of_network(network, "its boot service is laid out differently", steps));
     }
@@ -400,7 +400,7 @@ pub fn entries(
     out
 }
 
-/// A network's doors, opened when everything behind them stands: portal and dnsmasq.
+/// A network's doors, opened when everything behind them stands: portal, dnsmasq and HTTP.
 #[must_use]
 pub fn doors(network: &Network, want: &NetworkWanted, targets: &[Seen], seen: &SeenNetwork) -> Vec<Difference> {
     let mut out = Vec::new();
@@ -411,7 +411,9 @@ pub fn doors(network: &Network, want: &NetworkWanted, targets: &[Seen], seen: &S
             vec![want.portal.clone().into()],
         ));
     }
-    out.extend(seen.run_again(network, WorkerKind::Dnsmasq, want.dnsmasq.clone().into()));
+    for start in [&want.dnsmasq, &want.http] {
+        out.extend(seen.run_again(network, start.kind, start.clone().into()));
+    }
     out
 }
 
@@ -421,6 +423,12 @@ pub fn unknown_network(id: Id) -> Difference {
     let stop = |kind| Step::from(StopWorker { network: id, kind });
     let text = "workers, files or an interface of a network that no record wants".to_owned();
     let vlan = DropVlan { network: id, interface: String::new() };
-    let steps = vec![stop(WorkerKind::Dnsmasq), stop(WorkerKind::Tgtd), Unserve { network: id }.into(), vlan.into()];
+    let steps = vec![
+        stop(WorkerKind::Dnsmasq),
+        stop(WorkerKind::Http),
+        stop(WorkerKind::Tgtd),
+        Unserve { network: id }.into(),
+        vlan.into(),
+    ];
     orphan("network", id, text, steps, Expect::NoNetwork(id))
 }

@@ -281,8 +281,9 @@ fn ground_before_doors_and_nothing_twice() {
     let want = wanted::network(&n, &on, &defaults());
     let nothing = SeenNetwork::default();
     assert_eq!(reconcile::ground(&n, &want, "d", &nothing).len(), 3, "address, layout, tgtd");
-    assert_eq!(reconcile::doors(&n, &want, &[], &nothing).len(), 2, "portal, dnsmasq");
-    let workers = vec![Seen::Worker(WorkerKind::Tgtd, 1), Seen::Worker(WorkerKind::Dnsmasq, 2)];
+    assert_eq!(reconcile::doors(&n, &want, &[], &nothing).len(), 3, "portal, dnsmasq, http");
+    let kinds = [WorkerKind::Tgtd, WorkerKind::Dnsmasq, WorkerKind::Http];
+    let workers = kinds.into_iter().zip(1..).map(|(kind, pid)| Seen::Worker(kind, pid)).collect();
     let whole = SeenNetwork {
         addresses: vec![Seen::Address(n.address)],
         boot: vec![Seen::Service("d".into())],
@@ -293,8 +294,8 @@ fn ground_before_doors_and_nothing_twice() {
     assert_eq!(reconcile::doors(&n, &want, &[Seen::Portal(n.address.address, 3260)], &whole), vec![]);
     let changed = reconcile::ground(&n, &want, "other", &whole);
     assert!(
-        matches!(&changed[0].action, Action::Apply(steps) if steps.len() == 3),
-        "a running dnsmasq is started again: {changed:?}"
+        matches!(&changed[0].action, Action::Apply(steps) if steps.len() == 5),
+        "running ones are started again: {changed:?}"
     );
 }
 
@@ -306,7 +307,7 @@ fn a_silent_worker_is_left_alone_until_it_hangs_and_is_then_ended_before_a_new_o
         addresses: vec![Seen::Address(n.address)],
         boot: vec![Seen::Service("d".into())],
         workers: vec![],
-        silent: [WorkerKind::Tgtd, WorkerKind::Dnsmasq]
+        silent: [WorkerKind::Tgtd, WorkerKind::Dnsmasq, WorkerKind::Http]
             .map(|kind| SeenSilent { kind, what: "process 7".into(), hung })
             .into(),
     };
@@ -314,8 +315,8 @@ fn a_silent_worker_is_left_alone_until_it_hangs_and_is_then_ended_before_a_new_o
     let all = |seen| [reconcile::ground(&n, &want, "d", &seen), reconcile::doors(&n, &want, &portal, &seen)].concat();
     assert_eq!(all(seen(false)), vec![]);
     let found = all(seen(true));
-    assert_eq!(found.len(), 2, "{found:?}");
-    for (difference, kind) in found.iter().zip([WorkerKind::Tgtd, WorkerKind::Dnsmasq]) {
+    assert_eq!(found.len(), 3, "{found:?}");
+    for (difference, kind) in found.iter().zip([WorkerKind::Tgtd, WorkerKind::Dnsmasq, WorkerKind::Http]) {
         let Action::Apply(steps) = &difference.action else { panic!("{difference:?}") };
         assert_eq!(steps[0], StopWorker { network: n.id, kind }.into());
         assert!(matches!(&steps[1..], [Step::Worker(WorkerStep::StartWorker(s))] if s.kind == kind), "{steps:?}");

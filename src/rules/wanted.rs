@@ -190,6 +190,8 @@ pub struct NetworkWanted {
     pub portal: OpenPortal,
     /// The network's dnsmasq.
     pub dnsmasq: StartWorker,
+    /// Its server of boot files by HTTP.
+    pub http: StartWorker,
 }
 
 /// A network as it should stand on this engine.
@@ -221,6 +223,7 @@ pub fn network(network: &Network, on: &EngineNetwork, defaults: &Defaults) -> Ne
             slot: network.slot,
         },
         dnsmasq: worker(WorkerKind::Dnsmasq),
+        http: worker(WorkerKind::Http),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Processes that must run: one tgtd and one dnsmasq a network.
+//! Processes that must run: one tgtd, one dnsmasq and one server of boot files by HTTP a network.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,15 +13,18 @@ pub enum WorkerKind {
     Tgtd,
     /// Serves addresses and boot files.
     Dnsmasq,
+    /// Serves boot files by HTTP: bmid's own program, as a process of its own.
+    Http,
 }
 
 impl WorkerKind {
-    /// The program's name.
+    /// What it is called in units, folders and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             WorkerKind::Tgtd => "tgtd",
             WorkerKind::Dnsmasq => "dnsmasq",
+            WorkerKind::Http => "http",
         }
     }
 }

@@ -90,6 +90,15 @@ fn a_machine_that_knows_no_ipxe_is_given_it_by_uefi() {
 }
 
 #[test]
+fn a_machine_that_boots_by_http_is_given_its_loader_and_its_scripts_so() {
+    boots_by(Firmware::UefiHttp, &[], |machine| {
+        machine.wait("Start HTTP Boot over IPv4");
+        machine.wait("http://10.9.0.1:8067/boot.ipxe... ok");
+        machine.wait("mac/52-54-00-12-34-56.ipxe... ok");
+    });
+}
+
+#[test]
 fn a_machine_that_knows_no_ipxe_is_given_it_by_bios() {
     boots_by(Firmware::Bios, &[], |machine| {
         // There is no other PXE ROM to emulate: the card's iPXE is stopped and told to start what such a ROM would be given.

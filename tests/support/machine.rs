@@ -23,6 +23,8 @@ pub enum Firmware {
     Uefi,
     /// OVMF with its own network boot.
     UefiPxe,
+    /// The same by HTTP.
+    UefiHttp,
 }
 
 /// Makes the small golden image `id` in the host's folder. `mode`: `once` writes and powers off, `loop` writes until `stop` is
@@ -61,6 +63,7 @@ impl<'a> Machine<'a> {
             Firmware::Bios => "bios",
             Firmware::Uefi => "uefi",
             Firmware::UefiPxe => "uefi-pxe",
+            Firmware::UefiHttp => "uefi-http",
         };
         command.args(["boot", "--tap", tap, "--mac", mac, "--firmware", firmware, "--limit", &LIMIT.to_string()]);
         command.arg("--serial").arg(&serial).arg("--input").arg(&input);

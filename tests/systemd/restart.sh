@@ -1,13 +1,13 @@
 #!/bin/bash
-#: tgtd and dnsmasq are units of their own: restarting, killing and stopping bmid leaves their processes alone.
+#: tgtd, dnsmasq and the server of boot files are units of their own: restarting, killing and stopping bmid leaves their processes alone.
 . /test/lib.sh
 prepare
 systemctl start bmid.service
 fill
-workers() { pgrep -x tgtd; pgrep -x dnsmasq; }
+workers() { pgrep -x tgtd; pgrep -x dnsmasq; pgrep -f -- ' --boot-files '; }
 before=$(workers)
-is "$(echo "$before" | wc -l)" 2
-in_own_units() { local pid; for pid in $(workers); do grep -q 'bmid-\(tgtd\|dnsmasq\)' "/proc/$pid/cgroup" || return 1; done; }
+is "$(echo "$before" | wc -l)" 3
+in_own_units() { local pid; for pid in $(workers); do grep -q 'bmid-\(tgtd\|dnsmasq\|http\)' "/proc/$pid/cgroup" || return 1; done; }
 in_own_units
 systemctl restart bmid.service
 is "$(workers)" "$before"

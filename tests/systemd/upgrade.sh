@@ -15,7 +15,8 @@ iscsi-perf -i "$(field initiator)" -b 8 -m 4 -t 600 "iscsi://$(field portal)/$(f
 machine=$!
 eventually logged_in
 before=$(sessions)
-workers=$(pgrep -x tgtd; pgrep -x dnsmasq)
+all_workers() { pgrep -x tgtd; pgrep -x dnsmasq; pgrep -f -- ' --boot-files '; }
+workers=$(all_workers)
 everything() { find /var/lib/bmid/datastore -type f -exec sha256sum {} + | sort; bmictl volume ls -f json; bmictl image ls -f json; }
 disks=$(everything)
 pid=$(property bmid MainPID)
@@ -28,7 +29,7 @@ is "$(bmictl status -f json >/dev/null && echo answers)" answers
 systemctl daemon-reload
 systemctl restart bmid.service
 cmp /src/bin/bmid "/proc/$(property bmid MainPID)/exe"
-is "$(pgrep -x tgtd; pgrep -x dnsmasq)" "$workers"
+is "$(all_workers)" "$workers"
 is "$(sessions)" "$before"
 kill -0 $machine
 is "$(everything)" "$disks"
@@ -38,6 +39,6 @@ systemctl disable --now bmid.socket bmid.service 2>/dev/null
 /src/scripts/install --remove >/root/remove.log
 is "$(find /usr/local -type f)" ''
 # Still nobody is cut off: the workers end with the host, or when they are stopped.
-is "$(pgrep -x tgtd; pgrep -x dnsmasq)" "$workers"
+is "$(all_workers)" "$workers"
 kill -0 $machine
 kill $machine

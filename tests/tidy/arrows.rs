@@ -6,12 +6,13 @@ use crate::source::{self, File, Named};
 /// Rooms of crate bmi; each may use those before it.
 const BMI: [&str; 5] = ["model", "step", "rules", "ops", "protocol"];
 /// Rooms of bmid with those that each may use.
-const BMID: [(&str, &[&str]); 5] = [
+const BMID: [(&str, &[&str]); 6] = [
     ("store", &[]),
     ("drivers", &[]),
     ("run", &["store", "drivers"]),
     ("listen", &["run"]),
-    ("daemon", &["store", "drivers", "run", "listen"]),
+    ("http", &["drivers"]),
+    ("daemon", &["store", "drivers", "run", "listen", "http"]),
 ];
 /// Families of drivers.
 const FAMILIES: [&str; 5] = ["storage", "target", "network", "boot", "worker"];

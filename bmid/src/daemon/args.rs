@@ -38,6 +38,9 @@ pub struct Args {
     /// Tell the kernel's RBD client what stands in this folder, and end: for bmid-rbd@.service
     #[arg(long, value_name = "DIR", hide = true, exclusive = true)]
     pub rbd_order: Option<PathBuf>,
+    /// Serve a network's boot files by HTTP as this file says: for bmid-http@.service
+    #[arg(long, value_name = "FILE", hide = true, exclusive = true)]
+    pub boot_files: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\

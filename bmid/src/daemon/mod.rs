@@ -33,6 +33,9 @@ pub fn main() -> ExitCode {
     if let Some(folder) = &args.rbd_order {
         return if crate::drivers::krbd::carry_out(folder) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    if let Some(conf) = &args.boot_files {
+        return if crate::http::serve(conf) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     match start::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { fault, code }) => {

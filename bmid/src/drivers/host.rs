@@ -212,6 +212,16 @@ pub(crate) fn is_dnsmasq(process: &Path, conf: &Path) -> bool {
     name == Some(OsStr::new("dnsmasq")) && words.any(|w| w == conf.as_os_str().as_bytes())
 }
 
+/// Whether a process is the server of boot files that was started with this configuration.
+pub(crate) fn is_http(process: &Path, conf: &Path) -> bool {
+    let Ok(line) = fs::read(process.join("cmdline")) else { return false };
+    let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+    matches!(words[..], [_, flag, file, ..] if flag == BOOT_FILES.as_bytes() && file == conf.as_os_str().as_bytes())
+}
+
+/// The flag by which bmid's program serves boot files.
+pub(crate) const BOOT_FILES: &str = "--boot-files";
+
 /// Whether a process is the tgtd that was started with this management socket.
 pub(crate) fn is_tgtd(process: &Path, ipc: &Path) -> bool {
     let Ok(line) = fs::read(process.join("cmdline")) else { return false };

@@ -221,7 +221,11 @@ impl Engine {
         });
         let Some((network, kind)) = starts else { return true };
         let mut back_off = self.back_off.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = if kind == WorkerKind::Tgtd { network } else { network.derived(1) };
+        let key = match kind {
+            WorkerKind::Tgtd => network,
+            WorkerKind::Dnsmasq => network.derived(1),
+            WorkerKind::Http => network.derived(2),
+        };
         back_off.due(key, Instant::now())
     }
 

@@ -114,7 +114,7 @@ impl Engine {
                 if self.sight.health(network.id).iter().any(|h| h.pid == 0) {
                     self.bell.notify_one();
                 }
-                for kind in [WorkerKind::Tgtd, WorkerKind::Dnsmasq] {
+                for kind in [WorkerKind::Tgtd, WorkerKind::Dnsmasq, WorkerKind::Http] {
                     self.judge(&network, kind, &mut silent).await;
                 }
             }

@@ -1,5 +1,5 @@
 //! `network create`: an interface begins to serve boots: the interface itself on a VLAN, address, boot service, tgtd, portal,
-//! dnsmasq, in that order.
+//! dnsmasq and HTTP, in that order.
 
 use std::net::Ipv4Addr;
 
@@ -248,6 +248,7 @@ impl Op for NetworkCreate {
         part.script.first(want.tgtd);
         part.script.first(want.portal);
         part.script.first(want.dnsmasq);
+        part.script.beside(want.http);
         part.begin.push(on.into());
         part.row(network.clone(), Network { state: NetworkState::Ready, operation: None, ..network });
         Ok(part.into())

@@ -54,7 +54,7 @@ impl Op for NetworkShow {
     const SHEET: Sheet = Sheet {
         noun: "network",
         verb: "show",
-        about: "Show a network and the state of its tgtd and dnsmasq",
+        about: "Show a network and the state of its tgtd, dnsmasq and HTTP server",
         examples: &["network show tenant-a"],
         effect: Effect::Read,
         shape: Shape::One,

@@ -51,6 +51,7 @@ impl Op for NetworkRm {
         let mut part = PartPlan::default();
         part.about("network", network.id, &network.name);
         part.script.then(stop(WorkerKind::Dnsmasq));
+        part.script.then(stop(WorkerKind::Http));
         part.script.then(stop(WorkerKind::Tgtd));
         part.script.then(Unserve { network: network.id });
         part.script.then(DropAddress {

@@ -10,6 +10,7 @@ use std::path::Path;
 use bmi::model::Dhcp;
 use bmi::step::{Entry, Serve};
 
+use super::http;
 use crate::drivers::Paths;
 
 /// What the boot loaders are called, here and in Debian's package `ipxe`.
@@ -63,8 +64,14 @@ dhcp-match=set:ipxe,175
 dhcp-userclass=set:ipxe,iPXE
 dhcp-match=set:bios,option:client-arch,0
 dhcp-match=set:efi64,option:client-arch,7
-dhcp-match=set:efi64,option:client-arch,9
-dhcp-boot=tag:ipxe,boot.ipxe";
+dhcp-match=set:efi64,option:client-arch,9";
+
+/// For firmware that boots by HTTP (UEFI 2.5, architecture 16): it takes only who calls itself so. An iPXE that can do HTTP says so
+/// in its option 175 (19).
+const BY_HTTP: &str = "\
+dhcp-match=set:ipxe-http,175,19
+dhcp-match=set:http64,option:client-arch,16
+dhcp-option-force=tag:http64,tag:!ipxe,60,HTTPClient";
 
 /// Router advertisements of a private subnet, or iPXE waits 16 seconds for one. Lifetime 0: nobody routes by them.
 fn advertise(s: &Serve) -> String {
@@ -94,6 +101,10 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
     out.push_str(&told("router", &mut s.router.iter()));
     out.push_str(&told("dns-server", &mut s.dns.iter()));
     out.push_str("dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe\ndhcp-boot=tag:!ipxe,tag:efi64,snponly.efi\n");
+    let base = format!("http://{}:{}", s.address.address, http::PORT);
+    let _ = writeln!(out, "{BY_HTTP}\ndhcp-boot=tag:!ipxe,tag:http64,{base}/snponly.efi");
+    let _ =
+        writeln!(out, "dhcp-boot=tag:ipxe,tag:!ipxe-http,boot.ipxe\ndhcp-boot=tag:ipxe,tag:ipxe-http,{base}/boot.ipxe");
     // iPXE's option 175.176 (no-pxedhcp): it need not wait for a proxy's offer.
     out.push_str("dhcp-option=tag:ipxe,encap:175,176,1b\n");
     let _ = write!(out, "{}", advertise(s));
@@ -102,7 +113,7 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
 
 fn proxy(s: &Serve, own: &Path) -> String {
     format!(
-        "dhcp-range={},proxy\ndhcp-leasefile={}\n{KINDS}\n\
+        "dhcp-range={},proxy\ndhcp-leasefile={}\n{KINDS}\ndhcp-boot=tag:ipxe,boot.ipxe\n\
          pxe-service=tag:!ipxe,x86PC,\"bmid\",undionly.kpxe\n\
          pxe-service=tag:!ipxe,BC_EFI,\"bmid\",snponly.efi\n\
          pxe-service=tag:!ipxe,x86-64_EFI,\"bmid\",snponly.efi\n{}",

@@ -12,7 +12,7 @@ use bmi::step::{DropEntry, Entry, Seen, Serve};
 use rustix::process::Signal;
 
 use super::mark::{self, Mark};
-use super::{conf, lease, refused, script};
+use super::{conf, http, lease, refused, script};
 use crate::drivers::host::{self, Process};
 use crate::drivers::{DriverError, Paths};
 
@@ -67,8 +67,9 @@ impl<'a> Layout<'a> {
             ("digest", super::service_digest(s)),
         ];
         let mark: Vec<(&str, &str)> = mark.iter().map(|(k, v)| (*k, v.as_str())).collect();
-        let text = mark::write("", &mark, &conf::dnsmasq(s, self.paths));
-        changed |= self.write(&self.conf(), text.as_bytes())?;
+        for (file, text) in [(self.http(), http::text(s, self.paths)), (self.conf(), conf::dnsmasq(s, self.paths))] {
+            changed |= self.write(&file, mark::write("", &mark, &text).as_bytes())?;
+        }
         Ok(changed)
     }
 
@@ -203,7 +204,9 @@ impl<'a> Layout<'a> {
         let first = Some(script::first(self.network));
         let scripts = self.read(&self.tftp("boot.ipxe"))? == first && self.read(&self.tftp("autoexec.ipxe"))? == first;
         let loader = |name: &&str| !Path::new(LOADERS_FROM).join(name).exists() || self.tftp(name).exists();
-        let whole = scripts && m.intact && conf::LOADERS.iter().all(loader);
+        let same = |h: Mark| h.intact && h.get::<String>("digest") == m.get("digest");
+        let http = self.read(&self.http())?.and_then(|t| Mark::read(&t)).is_some_and(same);
+        let whole = scripts && http && m.intact && conf::LOADERS.iter().all(loader);
         Ok(if whole { m.get("digest") } else { None }.unwrap_or_else(|| "changed".to_owned()))
     }
 
@@ -231,6 +234,10 @@ impl<'a> Layout<'a> {
 
     fn conf(&self) -> PathBuf {
         self.boot.join("dnsmasq.conf")
+    }
+
+    fn http(&self) -> PathBuf {
+        self.boot.join(http::FILE)
     }
 
     fn tftp(&self, name: &str) -> PathBuf {

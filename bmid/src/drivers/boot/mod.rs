@@ -5,16 +5,18 @@
 //!
 //! ```text
 //! RUN/net/<network>/boot/dnsmasq.conf         read at dnsmasq's start; written last: it says that the layout is whole
+//! RUN/net/<network>/boot/http.conf            read at the HTTP server's start
 //! RUN/net/<network>/boot/hosts/<node>         one machine's reservation; new ones are picked up as they appear
 //! RUN/net/<network>/boot/tftp/                boot loaders, boot.ipxe, autoexec.ipxe
 //! RUN/net/<network>/boot/tftp/mac/<mac>.ipxe  one machine's script
 //! RUN/net/<network>/dnsmasq/                  dnsmasq's own: pid file, leases
 //! ```
 //!
-//! The scripts are as readable as TFTP makes them: for everybody on the network. On the host only root may enter.
+//! The scripts are as readable as TFTP and HTTP make them: for everybody on the network. On the host only root may enter.
 
 mod conf;
 mod doctor;
+pub mod http;
 mod layout;
 mod lease;
 mod mark;

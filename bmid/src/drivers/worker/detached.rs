@@ -34,12 +34,12 @@ pub(super) fn spawn(
     program: impl Fn(&str) -> Result<PathBuf, DriverError>,
 ) -> Result<Child, DriverError> {
     let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
-    let worker = program(s.kind.as_str())?;
+    let worker = program(super::program_of(s.kind))?;
     let [setsid, prlimit, setpriv] = TOOLS;
     // As many files as bmid itself may have; more is not ours to give.
     let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard);
     let kept = match s.kind {
-        WorkerKind::Tgtd => "-all",
+        WorkerKind::Tgtd | WorkerKind::Http => "-all",
         // setgid: dnsmasq sets its group at its start, even to the one it has.
         WorkerKind::Dnsmasq => "-all,+net_bind_service,+net_admin,+net_raw,+setgid",
     };
@@ -59,7 +59,10 @@ pub(super) fn spawn(
             command.arg(format!("portal={}:{},{ASKS_MACHINES}", fill_address(s.slot), s.port));
         }
         WorkerKind::Dnsmasq => {
-            command.args(["-k", "-C"]).arg(paths.boot(s.network).join("dnsmasq.conf"));
+            command.args(["-k", "-C"]).arg(super::conf(paths, s.network, s.kind));
+        }
+        WorkerKind::Http => {
+            command.arg(host::BOOT_FILES).arg(super::conf(paths, s.network, s.kind));
         }
     }
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -69,10 +72,20 @@ pub(super) fn spawn(
 /// The shared object that keeps a machine's empty read from ending a tgtd with disks in pools: beside bmid, or in the `lib/bmid`
 /// of its prefix. Without it tgtd serves files as well as ever, and disks in pools are refused.
 pub(super) fn guard() -> Option<PathBuf> {
+    beside_bmid("libbmid_rbdguard.so")
+}
+
+/// bmid's own program: this one, or in tests the one beside them. An upgrade may have put another one in its place meanwhile, which
+/// serves as well.
+pub(super) fn bmid() -> Option<PathBuf> {
+    beside_bmid("bmid")
+}
+
+fn beside_bmid(name: &str) -> Option<PathBuf> {
     let bmid = std::env::current_exe().ok()?;
     let beside = bmid.parent()?;
     let places = [beside.to_owned(), beside.join(".."), beside.join("../lib/bmid")];
-    let found = places.iter().map(|p| p.join("libbmid_rbdguard.so")).find(|p| p.is_file())?;
+    let found = places.iter().map(|p| p.join(name)).find(|p| p.is_file())?;
     found.canonicalize().ok()
 }
 

@@ -1,4 +1,5 @@
-//! The worker driver: one tgtd and one dnsmasq a network, running and answering, whatever becomes of bmid.
+//! The worker driver: a tgtd, a dnsmasq and a server of boot files by HTTP for each network, running and answering, whatever becomes
+//! of bmid.
 //!
 //! Workers depend on nothing of bmid's: they are found again by what the kernel says of them (their arguments and
 //! environment name their network's files), never by a number alone, so that nothing else is ever stopped. Never fills a
@@ -12,6 +13,7 @@
 //! RUN/net/<network>/tgtd/      management socket, its lock, process id, log
 //! RUN/net/<network>/tgtd.env   what the systemd unit starts it with
 //! RUN/net/<network>/dnsmasq/   pid file and leases (dnsmasq's), log, what it was started with
+//! RUN/net/<network>/http/      the same of the HTTP server, without leases
 //! ```
 
 mod detached;
@@ -20,6 +22,7 @@ mod room;
 pub mod sim;
 mod systemd;
 mod watch;
+mod words;
 
 pub use watch::{Death, Watch};
 
@@ -39,11 +42,12 @@ use super::host::{self, Process};
 use super::{Done, Driver, DriverError, Paths, StepCx};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use watch::Known;
+use words::{cure, free_port, iscsi_port, package, program_of, silence};
 
 /// Who keeps workers running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
-    /// systemd's template units `bmid-tgtd@` and `bmid-dnsmasq@`.
+    /// systemd's template units `bmid-tgtd@`, `bmid-dnsmasq@` and `bmid-http@`.
     Systemd,
     /// Nobody: they are started in a session of their own and found again.
     Detached,
@@ -148,13 +152,14 @@ impl Workers {
 
     fn program(&self, name: &str) -> Result<PathBuf, DriverError> {
         let found = match &self.inner.programs {
+            None if name == program_of(WorkerKind::Http) => detached::bmid(),
             None => host::program(name),
             Some(folder) => Some(folder.join(name)).filter(|p| p.is_file()),
         };
         found.ok_or_else(|| {
             let why = format!("the program {name} is not on this host");
             DriverError::new(Kind::Unavailable, format!("run {name}"), why)
-                .fix(format!("install it: Debian's package {}", package(name)))
+                .fix(format!("install it: {}", package(name)))
         })
     }
 
@@ -166,14 +171,14 @@ impl Workers {
                 let why = format!("it runs already and {}", silence(&process));
                 return Err(DriverError::new(Kind::Unavailable, tried(), why).fix(cure(s.kind, process.pid)));
             }
-            if s.kind == WorkerKind::Tgtd || self.has_current_conf(s.network) {
+            if s.kind == WorkerKind::Tgtd || self.has_current_conf(s.network, s.kind) {
                 detached::bound_log(&self.inner.paths, s.network, s.kind);
                 return Ok(false);
             }
-            // dnsmasq reads its configuration only at its start; machines notice nothing of a restart.
+            // It reads its configuration only at its start; machines notice nothing of a restart.
             self.stop(&StopWorker { network: s.network, kind: s.kind })?;
         }
-        if s.kind == WorkerKind::Dnsmasq && !self.conf(s.network).exists() {
+        if s.kind != WorkerKind::Tgtd && !conf(&self.inner.paths, s.network, s.kind).exists() {
             let why = "the network's boot service is not laid out";
             return Err(DriverError::new(Kind::Conflict, tried(), why).fix("bring the network up: bmictl reconcile"));
         }
@@ -182,14 +187,14 @@ impl Workers {
             let why = format!("TCP port {} is taken by another program", s.port);
             return Err(DriverError::new(Kind::Conflict, tried(), why).fix(free_port(s.port)));
         }
-        let conf = self.conf_text(s.network);
+        let conf = self.conf_text(s.network, s.kind);
         match self.inner.manager {
             Manager::Systemd => systemd::start(&self.inner.paths, s)?,
             Manager::Detached => self.start_detached(s)?,
         }
         let process = self.wait_for_answer(s)?;
-        if s.kind == WorkerKind::Dnsmasq {
-            self.note(s.network, "dnsmasq/started", &conf)?;
+        if s.kind != WorkerKind::Tgtd {
+            self.note(s.network, &format!("{}/started", s.kind.as_str()), &conf)?;
         } else {
             // The last one the kernel should end when memory runs out. It matters only then; not everywhere allowed.
             let _ = std::fs::write(format!("/proc/{}/oom_score_adj", process.pid), "-900");
@@ -262,7 +267,7 @@ impl Workers {
         for process in probe::find_all(&self.inner.paths, s.network, s.kind)? {
             changed = true;
             // tgtd ignores SIGTERM; everything it holds is in its disks.
-            let gently = s.kind == WorkerKind::Dnsmasq;
+            let gently = s.kind != WorkerKind::Tgtd;
             if gently {
                 process.signal(Signal::TERM).map_err(|e| DriverError::io(tried(), e))?;
             }
@@ -287,30 +292,27 @@ impl Workers {
                 changed |= host::remove_folder(&network.join("tgtd"))?;
                 changed |= host::remove(&network.join("tgtd.env"))?;
             }
-            WorkerKind::Dnsmasq => {
+            WorkerKind::Dnsmasq | WorkerKind::Http => {
+                let own = own(&self.inner.paths, s.network, s.kind);
                 for name in ["pid", "started", "log"] {
-                    changed |= host::remove(&self.inner.paths.dnsmasq(s.network).join(name))?;
+                    changed |= host::remove(&own.join(name))?;
                 }
                 // With leases in it, it stays.
-                let _ = std::fs::remove_dir(self.inner.paths.dnsmasq(s.network));
+                let _ = std::fs::remove_dir(own);
             }
         }
         let _ = std::fs::remove_dir(network);
         Ok(changed)
     }
 
-    fn conf(&self, network: Id) -> PathBuf {
-        self.inner.paths.boot(network).join("dnsmasq.conf")
+    fn conf_text(&self, network: Id, kind: WorkerKind) -> String {
+        host::read(&conf(&self.inner.paths, network, kind)).ok().flatten().unwrap_or_default()
     }
 
-    fn conf_text(&self, network: Id) -> String {
-        host::read(&self.conf(network)).ok().flatten().unwrap_or_default()
-    }
-
-    /// dnsmasq was started with the configuration that is there now.
-    fn has_current_conf(&self, network: Id) -> bool {
-        let started = host::read(&self.inner.paths.dnsmasq(network).join("started")).ok().flatten();
-        started.as_deref() == Some(&self.conf_text(network))
+    /// It was started with the configuration that is there now.
+    fn has_current_conf(&self, network: Id, kind: WorkerKind) -> bool {
+        let started = host::read(&own(&self.inner.paths, network, kind).join("started")).ok().flatten();
+        started.as_deref() == Some(&self.conf_text(network, kind))
     }
 
     fn note(&self, network: Id, name: &str, text: &str) -> Result<(), DriverError> {
@@ -368,59 +370,23 @@ impl Workers {
     fn networks(&self) -> Result<Vec<Seen>, DriverError> {
         let folder = self.inner.paths.run.join("net");
         let names = host::names(&folder).map_err(|e| DriverError::io(format!("list {}", folder.display()), e))?;
-        let marks = ["tgtd", "tgtd.env", "dnsmasq/pid", "dnsmasq/started"];
+        let marks = ["tgtd", "tgtd.env", "dnsmasq/pid", "dnsmasq/started", "http/pid", "http/started"];
         let has = |id: &Id| marks.iter().any(|m| self.inner.paths.network(*id).join(m).exists());
         Ok(names.iter().filter_map(|n| n.parse().ok()).filter(has).map(Seen::Network).collect())
     }
 }
 
-/// What a worker that lives and does not answer is doing, as far as the kernel tells.
-fn silence(process: &Process) -> String {
-    let pid = process.pid;
-    match process.state() {
-        Some('T') => format!("process {pid} does not answer: it was stopped by a signal"),
-        Some('t') => format!("process {pid} does not answer: a debugger holds it"),
-        Some('D') => format!("process {pid} does not answer: it waits for a device or a file server"),
-        Some('R') => format!("process {pid} does not answer: it is busy with something else"),
-        _ => format!("process {pid} does not answer"),
-    }
+/// The folder of what a worker itself writes.
+fn own(paths: &Paths, network: Id, kind: WorkerKind) -> PathBuf {
+    paths.network(network).join(kind.as_str())
 }
 
-/// What to do about it, where bmid itself does nothing or not yet.
-fn cure(kind: WorkerKind, pid: u32) -> String {
-    let what = kind.as_str();
-    format!(
-        "bmid starts a new {what} when it stays so for {SILENT} s; at once: kill -9 {pid}; if it waits for a device, cure that first"
-    )
+/// What a worker is configured by, if it is by a file: the boot driver lays it out.
+fn conf(paths: &Paths, network: Id, kind: WorkerKind) -> PathBuf {
+    paths.boot(network).join(format!("{}.conf", kind.as_str()))
 }
 
-/// How to get a port back.
-fn free_port(port: u16) -> String {
-    format!("see who holds it: ss -ltnp 'sport = :{port}'; Debian's own tgt.service does: systemctl disable --now tgt")
-}
-
-/// Whether somebody has the port of iSCSI on all addresses, and so on every network's.
-fn iscsi_port() -> Finding {
-    // An address that no tgtd of ours has.
-    let taken = probe::port_is_taken(fill_address(u16::MAX), 3260);
-    let (severity, found, fix) = match taken {
-        true => (Severity::Error, "taken on all addresses by another program: no tgtd can start", free_port(3260)),
-        false => (Severity::Ok, "free", String::new()),
-    };
-    Finding { check: "TCP port 3260".to_owned(), severity, found: found.to_owned(), fix }
-}
-
-/// Which Debian package brings a program.
-fn package(program: &str) -> &'static str {
-    match program {
-        "tgtd" => "tgt",
-        "dnsmasq" => "dnsmasq-base",
-        "systemctl" => "systemd",
-        _ => "util-linux",
-    }
-}
-
-const KINDS: [WorkerKind; 2] = [WorkerKind::Tgtd, WorkerKind::Dnsmasq];
+const KINDS: [WorkerKind; 3] = [WorkerKind::Tgtd, WorkerKind::Dnsmasq, WorkerKind::Http];
 
 impl Driver for Workers {
     type Step = WorkerStep;

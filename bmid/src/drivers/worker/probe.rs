@@ -26,7 +26,7 @@ pub(super) fn find(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Optio
     let is = identity(paths, network, kind);
     let hint = match kind {
         WorkerKind::Tgtd => pid_in(&paths.network(network).join("tgtd/pid")).or_else(|| peer(paths, network)),
-        WorkerKind::Dnsmasq => pid_in(&paths.dnsmasq(network).join("pid")),
+        WorkerKind::Dnsmasq | WorkerKind::Http => pid_in(&super::own(paths, network, kind).join("pid")),
     };
     if let Some(process) = hint.and_then(|pid| Process::open(pid, &is)) {
         return Ok(Some(process));
@@ -38,10 +38,10 @@ pub(super) fn find(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Optio
 pub(super) fn noted(paths: &Paths, network: Id, kind: WorkerKind) -> Option<u32> {
     match kind {
         WorkerKind::Tgtd => pid_in(&paths.network(network).join("tgtd/pid")),
-        WorkerKind::Dnsmasq => {
+        WorkerKind::Dnsmasq | WorkerKind::Http => {
             // What it was started with stays until it is told to end; its own file may be gone with it.
-            let started = paths.dnsmasq(network).join("started").exists();
-            started.then(|| pid_in(&paths.dnsmasq(network).join("pid")).unwrap_or(0))
+            let own = super::own(paths, network, kind);
+            own.join("started").exists().then(|| pid_in(&own.join("pid")).unwrap_or(0))
         }
     }
 }
@@ -55,27 +55,28 @@ pub(super) fn find_all(paths: &Paths, network: Id, kind: WorkerKind) -> Result<V
 pub(super) fn ready(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
     match kind {
         WorkerKind::Tgtd => paths.tgtd_socket(network).exists(),
-        WorkerKind::Dnsmasq => {
-            let conf = paths.boot(network).join("dnsmasq.conf");
-            let is = |process: &Path| host::is_dnsmasq(process, &conf);
-            pid_in(&paths.dnsmasq(network).join("pid")).is_some_and(|pid| Process::open(pid, &is).is_some())
+        WorkerKind::Dnsmasq | WorkerKind::Http => {
+            let is = identity(paths, network, kind);
+            pid_in(&super::own(paths, network, kind).join("pid")).is_some_and(|pid| Process::open(pid, &is).is_some())
         }
     }
 }
 
-/// Whether it answers. dnsmasq has no question that costs nothing: there, not being stopped is answering.
+/// Whether it answers. dnsmasq has no question that costs nothing, and a server that machines keep busy is not silent: there,
+/// not being stopped is answering.
 pub(super) fn answers(paths: &Paths, network: Id, kind: WorkerKind, limit: Duration) -> bool {
     match kind {
         WorkerKind::Tgtd => tgtd_answers(&paths.tgtd_socket(network), limit),
-        WorkerKind::Dnsmasq => true,
+        WorkerKind::Dnsmasq | WorkerKind::Http => true,
     }
 }
 
 fn identity(paths: &Paths, network: Id, kind: WorkerKind) -> impl Fn(&Path) -> bool + use<> {
-    let (conf, ipc) = (paths.boot(network).join("dnsmasq.conf"), paths.tgtd_ipc(network));
+    let (conf, ipc) = (super::conf(paths, network, kind), paths.tgtd_ipc(network));
     move |process| match kind {
         WorkerKind::Tgtd => host::is_tgtd(process, &ipc),
         WorkerKind::Dnsmasq => host::is_dnsmasq(process, &conf),
+        WorkerKind::Http => host::is_http(process, &conf),
     }
 }
 

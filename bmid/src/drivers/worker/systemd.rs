@@ -1,4 +1,4 @@
-//! Workers as units of systemd: `bmid-tgtd@<network>.service` and `bmid-dnsmasq@<network>.service`.
+//! Workers as units of systemd: `bmid-tgtd@<network>.service`, `bmid-dnsmasq@` and `bmid-http@`.
 //!
 //! Only starts and stops instances and writes what they start with. Never changes a unit: those are installed.
 
@@ -68,7 +68,7 @@ pub(super) fn environment(paths: &Paths, s: &StartWorker) -> String {
             s.port,
             guard().map(|path| format!("LD_PRELOAD={}\n", path.display())).unwrap_or_default()
         ),
-        WorkerKind::Dnsmasq => String::new(),
+        WorkerKind::Dnsmasq | WorkerKind::Http => String::new(),
     }
 }
 

@@ -150,7 +150,9 @@ fn what_somebody_changed_by_hand_is_seen_and_mended() {
     ];
     let boot = paths.boot(network);
     let host = format!("hosts/{}", entry.node);
-    for file in ["dnsmasq.conf", "tftp/boot.ipxe", "tftp/autoexec.ipxe", &host, "tftp/mac/52-54-00-00-00-01.ipxe"] {
+    for file in
+        ["dnsmasq.conf", "http.conf", "tftp/boot.ipxe", "tftp/autoexec.ipxe", &host, "tftp/mac/52-54-00-00-00-01.ipxe"]
+    {
         for harm in ["append", "remove", "empty"] {
             apply(&driver, serve.clone());
             apply(&driver, entry.clone());

@@ -46,6 +46,9 @@ type Options<'a> = &'a [(u8, &'a [u8])];
 const IPXE: Options = &[(175, &[1, 1, 1]), (93, &[0, 0])];
 const IPXE_BY_CLASS: Options = &[(77, b"iPXE"), (93, &[0, 7])];
 const BIOS: Options = &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0]), (94, &[1, 2, 1])];
+/// iPXE's own list of what it can do holds 19, HTTP.
+const IPXE_WITH_HTTP: Options = &[(175, &[0xb1, 1, 0x10, 19, 1, 1]), (93, &[0, 7])];
+const HTTP: Options = &[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16]), (94, &[1, 3, 1])];
 const EFI: Options = &[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7]), (94, &[1, 3, 16])];
 
 impl Served {
@@ -188,6 +191,22 @@ fn every_kind_of_machine_gets_its_reserved_address_and_its_boot_file() {
     assert_eq!(s.fetch("mac/52-54-00-00-00-99.ipxe"), None);
     assert_eq!(s.fetch("../hosts"), None);
     assert_eq!(s.fetch("/etc/passwd"), None);
+}
+
+#[test]
+fn firmware_that_boots_by_http_is_told_a_url_and_an_ipxe_that_can_too() {
+    let s = served(|_| {});
+    s.apply(entry(s.network, MAC, ADDRESS));
+    for (options, file, class) in [
+        (HTTP, "http://10.9.0.1:8067/snponly.efi", "HTTPClient"),
+        (IPXE_WITH_HTTP, "http://10.9.0.1:8067/boot.ipxe", ""),
+        (IPXE, "boot.ipxe", ""),
+    ] {
+        let a = s.ask_one(MAC, options);
+        assert_eq!((a.address.to_string().as_str(), a.file.as_str()), (ADDRESS, file), "{options:?}");
+        let said = a.options.iter().find(|(number, _)| *number == 60).map(|(_, value)| value.clone());
+        assert_eq!(String::from_utf8_lossy(&said.unwrap_or_default()), class, "{options:?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn programs(worker: WorkerKind, script: &str) -> tempfile::TempDir {
     for tool in detached::TOOLS {
         std::os::unix::fs::symlink(host::program(tool).unwrap(), folder.path().join(tool)).unwrap();
     }
-    let path = folder.path().join(worker.as_str());
+    let path = folder.path().join(program_of(worker));
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     folder
