@@ -12,6 +12,7 @@ mod figures;
 mod floor;
 mod house;
 mod many;
+mod networks;
 mod pools;
 mod provision;
 mod restart;
@@ -24,13 +25,15 @@ use house::House;
 type Part = fn(&mut House);
 
 /// What can be measured, in the order in which it is: what needs a thousand nodes comes when they are there.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("provision", provision::run),
     ("shell", shell::run),
     ("many", many::run),
     ("restart", restart::run),
     ("client", command::run),
     ("pools", pools::run),
+    // Afterwards there is more than one tgtd.
+    ("networks", networks::run),
 ];
 
 fn main() {

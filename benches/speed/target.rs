@@ -71,6 +71,12 @@ pub(crate) fn listens(socket: &Path, address: Ipv4Addr) -> bool {
     portals.unwrap_or_default().iter().any(|(at, _)| *at == address.to_string())
 }
 
+/// Whether it listens anywhere but on the loopback interface, where it is filled.
+pub(crate) fn is_open(socket: &Path) -> bool {
+    let portals = ask(socket, &Request::new(Mode::Portal, Op::Show)).map(|(_, text)| show::portals(&text));
+    portals.unwrap_or_default().iter().any(|(at, _)| !at.starts_with("127."))
+}
+
 /// A tgtd of the measurement's own.
 pub(crate) struct Tgtd {
     process: Child,
