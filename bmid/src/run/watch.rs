@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bmi::model::{EngineNetwork, Id, Network};
 use bmi::rules::wanted;
-use bmi::step::{Fact, InterfaceFacts, Lane, Look, Scope, Seen, WorkerKind};
+use bmi::step::{Fact, InterfaceFacts, Lane, Look, WorkerKind};
 
 use super::Engine;
 use super::lanes::Returned;
@@ -69,26 +69,28 @@ impl Engine {
             // All that came meanwhile is one look; most changes on a host are of interfaces that no network stands on.
             while told.try_recv().is_ok() {}
             let now = self.grounds().await;
-            if now != before {
+            // A network that was not there before is being made, and what it needs is done by that operation.
+            if now.iter().any(|(id, ground)| before.get(id).is_some_and(|then| then != ground)) {
                 self.bell.notify_one();
-                before = now;
             }
+            before = now;
         }
     }
 
-    /// What the interfaces of all networks are like now.
-    async fn grounds(&self) -> Vec<Ground> {
-        let Ok(networks) = self.store.read(wanted::networks) else { return Vec::new() };
+    /// What the interfaces of all networks are like now: one look for all of them.
+    async fn grounds(&self) -> HashMap<Id, Ground> {
+        let Ok(networks) = self.store.read(wanted::networks) else { return HashMap::new() };
         let drivers = Arc::clone(&self.drivers);
         let look = move || {
-            let Some(Ok(Fact::Interfaces(all))) = drivers.network.look(&Look::Interfaces) else { return Vec::new() };
+            let Some(Ok(Fact::Interfaces(all))) = drivers.network.look(&Look::Interfaces) else {
+                return HashMap::new();
+            };
+            let all: HashMap<&str, &InterfaceFacts> = all.iter().map(|i| (i.name.as_str(), i)).collect();
             let of = |(network, on): (Network, EngineNetwork)| {
-                let scope = Scope::Network { network: network.id, interface: on.interface.clone() };
                 // A VLAN's interface comes back when its parent does.
                 let parent = on.trunk.as_ref().map(|t| t.parent.as_str());
-                let stands = |i: &&InterfaceFacts| i.name == on.interface || Some(i.name.as_str()) == parent;
-                let facts = all.iter().filter(stands).cloned().collect();
-                (network.id, facts, drivers.network.observe(&scope).unwrap_or_default())
+                let stands = [Some(on.interface.as_str()), parent].into_iter().flatten();
+                (network.id, stands.filter_map(|name| all.get(name).map(|i| InterfaceFacts::clone(i))).collect())
             };
             networks.into_iter().map(of).collect()
         };
@@ -182,8 +184,8 @@ impl Engine {
     }
 }
 
-/// A network's interface and its parent, those that are there, and what stands on it.
-type Ground = (Id, Vec<InterfaceFacts>, Vec<Seen>);
+/// A network's interface and its parent, those that are there.
+type Ground = Vec<InterfaceFacts>;
 
 /// Waits for something in a thread of its own, which nobody waits for, until nobody listens any more.
 fn listen<T: Send + 'static>(

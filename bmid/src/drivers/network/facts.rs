@@ -1,6 +1,6 @@
 //! What interfaces there are and what is on them. No effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use bmi::step::InterfaceFacts;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use super::netlink;
-use super::vlan::{self, Mark};
+use super::host::Host;
+use super::vlan::{self, Link, Mark};
 use crate::drivers::DriverError;
 
 /// An interface as the kernel has it.
@@ -58,20 +58,20 @@ pub(super) fn interfaces(tried: impl FnOnce() -> String) -> Result<Vec<Interface
 }
 
 /// As others are told, with their MTUs.
-pub(super) fn told(mark: &Mark, all: Vec<Interface>) -> Vec<InterfaceFacts> {
-    let links = netlink::links().unwrap_or_default();
-    let mtu = |name: &str| links.iter().find(|l| l.name == name).map(|l| l.mtu).filter(|m| *m > 0);
-    let told = |i: Interface| InterfaceFacts {
+pub(super) fn told(mark: &Mark, host: &Host) -> Vec<InterfaceFacts> {
+    let links: HashMap<&str, &Link> = host.links.iter().map(|l| (l.name.as_str(), l)).collect();
+    let mtu = |name: &str| links.get(name).map(|l| l.mtu).filter(|m| *m > 0);
+    let told = |i: &Interface| InterfaceFacts {
         // The kernel's usual one, should it be the only thing that cannot be found out.
         mtu: mtu(&i.name).or_else(|| sysfs_mtu(&i.name)).unwrap_or(1500),
-        vlan: vlan::told(mark, &links, &i.name),
-        name: i.name,
-        addresses: i.addresses,
+        vlan: links.get(i.name.as_str()).and_then(|l| vlan::told(mark, &host.links, l)),
+        name: i.name.clone(),
+        addresses: i.addresses.clone(),
         up: i.up,
         carrier: i.carrier,
         loopback: i.loopback,
     };
-    all.into_iter().map(told).collect()
+    host.interfaces.iter().map(told).collect()
 }
 
 fn sysfs_mtu(name: &str) -> Option<u32> {

@@ -12,6 +12,7 @@
 //! address with attributes that the netlink crates do not know is therefore still seen.
 
 mod facts;
+mod host;
 mod netlink;
 mod news;
 pub mod sim;
@@ -27,6 +28,7 @@ use bmi::step::{DropAddress, Fact, Finding, InterfaceFacts, Look, NetworkStep, P
 
 use super::{Done, Driver, DriverError, Paths, StepCx};
 use facts::{Interface, interfaces};
+use host::{Host, Shared};
 use vlan::Mark;
 
 /// Addresses of this host, in the network namespace bmid was started in.
@@ -36,6 +38,8 @@ pub struct Netlink {
     news: Option<rtnetlink::sys::Socket>,
     /// What its VLAN interfaces are marked with.
     mark: Mark,
+    /// What there is, for all who look at the same time.
+    host: Shared,
 }
 
 /// Prefix length of the private IPv6 subnets.
@@ -45,7 +49,7 @@ impl Netlink {
     /// A driver for this host's interfaces.
     #[must_use]
     pub fn new(paths: &Paths) -> Netlink {
-        Netlink { news: None, mark: Mark::new(&paths.run) }
+        Netlink { mark: Mark::new(&paths.run), ..Netlink::default() }
     }
 
     /// The same, and it hears of changes of interfaces from now on.
@@ -53,7 +57,7 @@ impl Netlink {
     pub fn listening() -> Netlink {
         // Without it reconcile comes by its timer.
         let news = news::listen().inspect_err(|e| tracing::warn!("changes of interfaces are not noticed: {e}"));
-        Netlink { news: news.ok(), mark: Mark::default() }
+        Netlink { news: news.ok(), ..Netlink::default() }
     }
 
     fn put(s: &PutAddress) -> Result<bool, DriverError> {
@@ -109,25 +113,26 @@ impl Netlink {
     }
 
     fn seen(&self, network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
-        let mut out = self.addresses(network, interface)?;
-        let links = netlink::links().map_err(|e| DriverError::io(format!("look at {interface}"), e))?;
-        out.extend(vlan::seen(&self.mark, &links, network, interface).map(Seen::Vlan));
+        let tried = || format!("look at {interface}");
+        let host = self.host.now(tried)?;
+        let mut out = addresses(&host, network, interface);
+        out.extend(vlan::seen(&self.mark, host.links(tried)?, network, interface).map(Seen::Vlan));
         Ok(out)
     }
 
     fn networks(&self) -> Result<Vec<Seen>, DriverError> {
-        let links = netlink::links().map_err(|e| DriverError::io("list interfaces", e))?;
-        Ok(links.iter().filter_map(|l| self.mark.network(l)).map(Seen::Network).collect())
+        let tried = || "list interfaces".to_owned();
+        let host = self.host.now(tried)?;
+        Ok(host.links(tried)?.iter().filter_map(|l| self.mark.network(l)).map(Seen::Network).collect())
     }
+}
 
-    fn addresses(&self, network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
-        let all = interfaces(|| format!("list addresses of {interface}"))?;
-        let Some(at) = all.iter().find(|i| i.name == interface) else { return Ok(Vec::new()) };
-        if !at.up || (!at.has(private(network)) && facts::ipv6_is_on(interface)) {
-            return Ok(Vec::new());
-        }
-        Ok(at.addresses.iter().map(|a| Seen::Address(*a)).collect())
+fn addresses(host: &Host, network: Id, interface: &str) -> Vec<Seen> {
+    let Some(at) = host.interfaces.iter().find(|i| i.name == interface) else { return Vec::new() };
+    if !at.up || (!at.has(private(network)) && facts::ipv6_is_on(interface)) {
+        return Vec::new();
     }
+    at.addresses.iter().map(|a| Seen::Address(*a)).collect()
 }
 
 /// The address an engine has in a network's private IPv6 subnet.
@@ -189,17 +194,12 @@ impl Driver for Netlink {
     }
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
-        let all = || interfaces(|| "list interfaces".to_owned());
+        let all = || self.host.now(|| "list interfaces".to_owned()).map(|host| facts::told(&self.mark, &host));
         match look {
-            Look::Interfaces => Some(all().map(|all| Fact::Interfaces(facts::told(&self.mark, all)))),
+            Look::Interfaces => Some(all().map(Fact::Interfaces)),
             Look::Doctor { networks } => {
                 let told = |n: &(Id, String, String), all: &[_]| findings(all, n, facts::ipv6_is_on(&n.1));
-                Some(
-                    all()
-                        .map(|all| facts::told(&self.mark, all))
-                        .map(|all| networks.iter().flat_map(|n| told(n, &all)).collect())
-                        .map(Fact::Findings),
-                )
+                Some(all().map(|all| networks.iter().flat_map(|n| told(n, &all)).collect()).map(Fact::Findings))
             }
             _ => None,
         }

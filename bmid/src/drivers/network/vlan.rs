@@ -181,8 +181,7 @@ pub(super) fn seen(mark: &Mark, links: &[Link], network: Id, interface: &str) ->
 }
 
 /// As plans are told.
-pub(super) fn told(mark: &Mark, links: &[Link], name: &str) -> Option<VlanFacts> {
-    let link = links.iter().find(|l| l.name == name)?;
+pub(super) fn told(mark: &Mark, links: &[Link], link: &Link) -> Option<VlanFacts> {
     let (parent, vlan, tagging) = link.vlan?;
     let parent = links.iter().find(|l| l.index == parent).map(|l| l.name.clone()).unwrap_or_default();
     Some(VlanFacts { parent, vlan, tagging, network: mark.network(link) })

@@ -210,7 +210,7 @@ impl Workers {
             if let Some(status) = child.try_wait().map_err(|e| DriverError::io(tried(), e))? {
                 let said = detached::last_words(&self.inner.paths, s.network, s.kind);
                 return Err(DriverError::new(Kind::Outside, tried(), format!("it ended at once ({status}): {said}"))
-                    .fix("look at the network's interface and address (bmictl doctor)"));
+                    .fix(room::advice(&said)));
             }
             if probe::ready(&self.inner.paths, s.network, s.kind)
                 && probe::answers(&self.inner.paths, s.network, s.kind, probe::ANSWER)
@@ -448,7 +448,8 @@ impl Driver for Workers {
                     networks.iter().flat_map(|(id, interface, _)| KINDS.map(|k| self.silent(*id, interface, k)));
                 let programs = needed.iter().map(named).chain([iscsi_port()]);
                 let tight = networks.iter().flat_map(|(id, interface, _)| self.tight(*id, interface));
-                Some(Ok(Fact::Findings(programs.chain(silent.flatten()).chain(tight).collect())))
+                let watches = room::watches(networks.len());
+                Some(Ok(Fact::Findings(programs.chain(silent.flatten()).chain(tight).chain(watches).collect())))
             }
             _ => None,
         }

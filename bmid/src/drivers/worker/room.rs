@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bmi::step::{Amounts, Limit, Resource, Room};
+use bmi::step::{Amounts, Finding, Limit, Resource, Room, Severity};
 
 use crate::drivers::host::Process;
 
@@ -141,4 +141,28 @@ fn io_threads(pid: u32) -> u64 {
     let given = words.next().and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
     // tgtd's own number.
     given.unwrap_or(16)
+}
+
+/// Of which each dnsmasq has one, to hear of the machines it serves, and all of root's processes so many together.
+const WATCHES: &str = "/proc/sys/fs/inotify/max_user_instances";
+/// What others of root's have, on a host that does little else.
+const OTHERS: u64 = 16;
+const RAISE: &str = "raise it: sysctl fs.inotify.max_user_instances=8192 (bmid's own sysctl.d/bmid.conf says the same)";
+
+/// That the kernel will soon let no further dnsmasq start.
+pub(super) fn watches(networks: usize) -> Option<Finding> {
+    tight(networks as u64 + OTHERS, number(WATCHES)?)
+}
+
+pub(super) fn tight(used: u64, most: u64) -> Option<Finding> {
+    let found = format!(
+        "fs.inotify.max_user_instances is {most}, each network's dnsmasq takes one, and so do others: about {used} are used"
+    );
+    let (check, fix) = ("room for networks".to_owned(), RAISE.to_owned());
+    (used * 100 >= most * 80).then_some(Finding { check, severity: Severity::Warning, found, fix })
+}
+
+/// What to do about a worker that ended with these words.
+pub(super) fn advice(said: &str) -> &'static str {
+    if said.contains("inotify") { RAISE } else { "look at the network's interface and address (bmictl doctor)" }
 }

@@ -33,3 +33,15 @@ fn the_limits_of_all_cgroups_above_a_tgtd_are_told() {
     let told: Vec<_> = room::above(dir.path(), "/a/b").into_iter().map(|l| (l.name, l.used, l.most)).collect();
     assert_eq!(told, [("pids.max of cgroup /a".to_owned(), 3300, 4000)]);
 }
+
+#[test]
+fn networks_that_the_kernel_has_no_room_for_are_told_before_and_a_dnsmasq_that_found_none_says_what_to_raise() {
+    assert!(room::tight(60, 128).is_none());
+    let told = room::tight(103, 128).unwrap();
+    assert!(
+        told.severity == Severity::Warning && told.found.contains("128") && told.fix.contains("sysctl"),
+        "{told:?}"
+    );
+    assert!(room::advice("dnsmasq: failed to create inotify: Too many open files").contains("max_user_instances"));
+    assert!(room::advice("dnsmasq: unknown interface eth7").contains("interface"));
+}
