@@ -6,6 +6,7 @@ pub mod notes;
 pub mod reconcile;
 pub mod rights;
 pub mod room;
+pub mod unnoted;
 pub mod usage;
 pub mod wanted;
 

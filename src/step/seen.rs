@@ -114,4 +114,6 @@ pub enum Seen {
     Network(Id),
     /// The network's interface on its VLAN.
     Vlan(SeenVlan),
+    /// A whole backing beside which nothing is written, where something could be.
+    Bare(Backing),
 }

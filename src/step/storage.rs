@@ -97,7 +97,9 @@ impl Backing {
         }
     }
 
-    fn describe(&self) -> String {
+    /// For people.
+    #[must_use]
+    pub fn describe(&self) -> String {
         let noun = match self.kind {
             BackingKind::Image => "image",
             BackingKind::Volume => "volume",

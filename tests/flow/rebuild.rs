@@ -261,3 +261,74 @@ async fn a_scan_tells_both_sides_and_removes_only_what_it_is_told_to() {
     assert_eq!(disks().len(), before.len() - 1);
     assert_eq!(rig.run("datastore scan fast").await.items.len(), 1, "what is missing stays missing");
 }
+
+/// Takes away what is written beside all simulated disks. What was there.
+fn unnoted(rig: &Rig) -> BTreeMap<std::path::PathBuf, Value> {
+    let mut had = BTreeMap::new();
+    for disk in std::fs::read_dir(rig.dir.join("world/objects/disk")).unwrap() {
+        let path = disk.unwrap().path();
+        let mut object: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        had.insert(path.clone(), object.clone());
+        object["note"] = Value::Null;
+        std::fs::write(path, object.to_string()).unwrap();
+    }
+    had
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_written_beside_bytes_any_more_is_written_again_and_nothing_else_is_touched() {
+    let rig = furnished().await;
+    let (before, world) = (records(&rig).await, rig.world());
+    let had = unnoted(&rig);
+    let check = rig.check("reconcile").await.items;
+    let mut objects: Vec<&str> = check.iter().map(|r| r["object"].as_str().unwrap()).collect();
+    objects.sort_unstable();
+    let wanted = [
+        "image bronze",
+        "image golden",
+        "image silver",
+        "node web1",
+        "node web2",
+        "node web3",
+        "tag installed",
+        "tag later",
+        "volume spare",
+        "volume web2",
+    ];
+    assert_eq!(objects, wanted);
+    let done = rig.run("reconcile").await.items;
+    assert!(done.iter().all(|r| r["outcome"] == "done") && done.len() == wanted.len(), "{done:?}");
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs any more");
+    for (path, object) in had {
+        let now: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(now, object);
+    }
+    assert_eq!((records(&rig).await, rig.world()), (before.clone(), world));
+    let (rig, _temp) = lost(rig).await;
+    adopt(&rig).await;
+    rig.run("state rebuild --datastore fast").await;
+    assert_eq!(records(&rig).await, before, "and its records come back out of that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_on_a_vlan_comes_back_with_its_interface_and_its_node() {
+    let rig = Rig::new().await;
+    rig.run("datastore create fast --path /srv/rebuild/fast").await;
+    let disk = rig.disk("golden", &vec![0x5a; 1 << 20]);
+    rig.run(&format!("image import {disk} --name golden --format raw --datastore fast")).await;
+    let line = "network create t7 --interface eth1 --vlan 107 --address 10.7.0.1/24 --range 10.7.0.100-10.7.0.150";
+    rig.run(line).await;
+    rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network t7").await;
+    let (before, world) = (records(&rig).await, rig.world());
+    let (rig, _temp) = lost(rig).await;
+    adopt(&rig).await;
+    let done = rig.run("state rebuild --datastore fast").await;
+    assert_eq!(outcomes(&done.items, "restored"), ["network t7", "image golden", "node web1"]);
+    assert_eq!(records(&rig).await, before, "the same VLAN, interface and node");
+    rig.run("reconcile").await;
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs any more");
+    assert!(rig.run("state check").await.items.is_empty());
+    let of_default = |o: &String| o.starts_with("store/");
+    let had = |world: Vec<String>| world.into_iter().filter(|o| !of_default(o)).collect::<Vec<_>>();
+    assert_eq!(had(rig.world()), had(world), "the same interface, address, target and boot files");
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bmi::model::{Caller, Change, Event, Fault, Id, Kind, Node, NodeState, Server, ViewExt};
 use bmi::ops::host::Repair;
 use bmi::rules::reconcile::{self as rules, Action, Difference, Rows, SeenNetwork, SeenSilent};
-use bmi::rules::wanted;
+use bmi::rules::{unnoted, wanted};
 use bmi::step::{Fact, Lane, Look, Scope, Seen, Step, WorkerKind};
 use futures_util::future::join_all;
 
@@ -113,6 +113,10 @@ impl Engine {
         }
         let mut found = rules::orphan_backings(rows, server, &seen);
         found.extend(rules::disks(rows, server, &seen));
+        match self.store.read(|view| unnoted::renew(view, rows, server, &seen)) {
+            Ok(bare) => found.extend(bare),
+            Err(fault) => out.push(unseen("datastore", server.name.as_str(), fault)),
+        }
         out.extend(self.repair_all(found, pass).await);
         out
     }

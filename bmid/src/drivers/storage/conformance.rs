@@ -48,9 +48,17 @@ impl Rig<'_> {
     /// All that is seen, sorted to be compared, without the time of staging.
     pub(super) fn seen(&self) -> Vec<String> {
         let scope = Scope::Datastore { datastore: self.datastore, place: self.place.clone() };
-        let mut seen: Vec<String> = self.driver.observe(&scope).unwrap().iter().map(word).collect();
+        let all = self.driver.observe(&scope).unwrap();
+        let mut seen: Vec<String> = all.iter().filter(|s| !matches!(s, Seen::Bare(_))).map(word).collect();
         seen.sort();
         seen
+    }
+
+    /// Beside what nothing is written.
+    fn bare(&self) -> Vec<Backing> {
+        let scope = Scope::Datastore { datastore: self.datastore, place: self.place.clone() };
+        let seen = self.driver.observe(&scope).unwrap();
+        seen.iter().filter_map(|s| if let Seen::Bare(what) = s { Some(*what) } else { None }).collect()
     }
 
     pub(super) fn make(&self) -> MakeStore {
@@ -406,6 +414,15 @@ fn what_is_noted_is_found_again(rig: &Rig<'_>) {
         rig.twice(Step::from(set).inverse().unwrap_or_else(|| panic!("a note can be taken back")));
         assert_eq!(note_of(rig, what).as_ref(), Some(note), "{what:?}");
     }
+    assert_eq!(rig.bare(), []);
+    let other = Backing::volume(id(9), 0);
+    rig.twice(rig.clone(image, other));
+    assert_eq!(rig.bare(), [other], "a clone has nothing of its parent's note");
+    let set =
+        SetNote { datastore: rig.datastore, place: rig.place.clone(), what: other, to: two.clone(), from: two.clone() };
+    rig.twice(set);
+    assert_eq!(rig.bare(), []);
+    rig.twice(rig.remove(other));
     let all = contents(rig);
     assert_eq!(all.things.len(), 3);
     assert!(all.half_made.is_empty() && all.staging.is_empty(), "{all:?}");

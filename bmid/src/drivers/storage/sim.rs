@@ -369,7 +369,9 @@ impl Driver for SimStore {
             return Ok(Vec::new());
         }
         let mut seen = vec![Seen::Store(*datastore)];
-        seen.extend(self.disks(&w, *datastore)?.into_iter().map(|d| Seen::Backing(d.backing)));
+        let disks = self.disks(&w, *datastore)?;
+        seen.extend(disks.iter().map(|d| Seen::Backing(d.backing)));
+        seen.extend(disks.iter().filter(|d| d.note.is_none()).map(|d| Seen::Bare(d.backing)));
         let waiting = w.list::<Waiting>("staging")?.into_iter().map(|(_, s)| s);
         seen.extend(waiting.filter(|s| s.datastore == *datastore).map(|s| Seen::Staging(s.name, s.changed)));
         Ok(seen)

@@ -149,7 +149,9 @@ impl Driver for FileStore {
             Err(e) => return Err(e),
         };
         let mut seen = vec![Seen::Store(*datastore)];
-        seen.extend(root::backings(&root)?.into_iter().map(Seen::Backing));
+        let whole = root::backings(&root)?;
+        seen.extend(note::bare(&root, &whole)?.into_iter().map(Seen::Bare));
+        seen.extend(whole.into_iter().map(Seen::Backing));
         seen.extend(staging::seen(&root)?);
         Ok(seen)
     }

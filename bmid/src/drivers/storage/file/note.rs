@@ -30,7 +30,11 @@ pub(super) fn write(file: &File, note: Option<&Note>) -> Result<bool, DriverErro
     let text = serde_json::to_vec(note).map_err(|e| DriverError::new(Kind::Internal, tried, e.to_string()))?;
     match fsetxattr(file, NAME, &text, XattrFlags::empty()) {
         Ok(()) => Ok(true),
-        Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::NOSYS) => Ok(false),
+        Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::NOSYS) => {
+            // An empty one says that it does not fit: nobody tries that again and again.
+            let _ = fsetxattr(file, NAME, &[], XattrFlags::CREATE);
+            Ok(false)
+        }
         Err(e) => Err(DriverError::io(tried, e.into())),
     }
 }
@@ -40,6 +44,22 @@ pub(super) fn read(file: &File) -> Option<Note> {
     let mut text = vec![0; LONGEST];
     let n = fgetxattr(file, NAME, &mut text[..]).ok()?;
     serde_json::from_slice(&text[..n]).ok()
+}
+
+/// Those of them that have none, where the file system could keep one.
+pub(super) fn bare(root: &Dir, whole: &[Backing]) -> Result<Vec<Backing>, DriverError> {
+    let mut bare = Vec::new();
+    for kind in root::KINDS {
+        let mut of_kind = whole.iter().filter(|w| w.kind == kind).peekable();
+        let Some(dir) = of_kind.peek().map_or(Ok(None), |w| root.find(w.folder()))? else { continue };
+        for what in of_kind {
+            let file = dir.open(&file_name(what), OFlag::O_RDONLY)?;
+            if file.is_some_and(|f| fgetxattr(&f, NAME, &mut [0_u8; 0][..]) == Err(Errno::NODATA)) {
+                bare.push(*what);
+            }
+        }
+    }
+    Ok(bare)
 }
 
 /// Carries out a [`SetNote`].

@@ -103,17 +103,13 @@ pub(super) fn observe(site: &Site<'_>) -> Result<Vec<Seen>, DriverError> {
     let (pool, prefix) = (site.pool, &site.pool.place.prefix());
     let mut seen = vec![Seen::Store(site.datastore)];
     for (id, name) in pool.io.list().map_err(fail)? {
-        if let Some(Named::Whole(what)) = names::read(prefix, &name)
-            && pool.mark(&id).map_err(fail)?.is_some_and(|m| m.datastore == site.datastore && m.backing() == what)
-        {
-            seen.push(Seen::Backing(what));
+        if let Some(Named::Whole(what)) = names::read(prefix, &name) {
+            marked(site, &id, what, &mut seen).map_err(fail)?;
         }
     }
     for (key, taken) in pool.entries::<Taken>(&format!("from.{}.", site.datastore)).map_err(fail)? {
         let Some(what) = takeover::image_of(&key).map(Backing::image).filter(|_| taken.in_place) else { continue };
-        if pool.mark(&taken.id).map_err(fail)?.is_some_and(|m| m.datastore == site.datastore && m.backing() == what) {
-            seen.push(Seen::Backing(what));
-        }
+        marked(site, &taken.id, what, &mut seen).map_err(fail)?;
     }
     // An image with many snapshots is opened once.
     let mut known: Option<(String, Vec<String>)> = None;
@@ -128,12 +124,23 @@ pub(super) fn observe(site: &Site<'_>) -> Result<Vec<Seen>, DriverError> {
         }
         if known.as_ref().is_some_and(|(_, names)| names.contains(&names::snap(&what))) {
             seen.push(Seen::Backing(what));
+            seen.extend(entry.note.is_none().then_some(Seen::Bare(what)));
         }
     }
     let stages = pool.entries::<Stage>(&format!("stage.{}.", site.datastore)).map_err(fail)?;
     let begin = format!("stage.{}.", site.datastore).len();
     seen.extend(stages.into_iter().map(|(key, s)| Seen::Staging(key[begin..].to_owned(), s.touched)));
     Ok(seen)
+}
+
+/// What an image is by its mark, if that is of this backing.
+fn marked(site: &Site<'_>, id: &str, what: Backing, seen: &mut Vec<Seen>) -> Result<(), Errno> {
+    let mark = site.pool.mark(id)?.filter(|m| m.datastore == site.datastore && m.backing() == what);
+    if let Some(mark) = mark {
+        seen.push(Seen::Backing(what));
+        seen.extend(mark.note.is_none().then_some(Seen::Bare(what)));
+    }
+    Ok(())
 }
 
 /// The snapshot that a key of the register is about.
