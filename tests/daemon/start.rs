@@ -167,3 +167,18 @@ fn a_client_of_another_release_gets_raw_answers_from_the_real_daemon() {
     client.send(&call(1, "status", "{}"));
     assert_eq!(client.called(1).1, None);
 }
+
+#[test]
+fn it_has_the_open_files_that_it_may_have_and_gives_a_worker_more_than_the_host_would() {
+    let mut house = House::new();
+    let mut command = Command::new("prlimit");
+    command.env_clear().env("PATH", "/usr/bin:/bin").arg("--nofile=1024:4096").arg(super::support::bmid());
+    house.with_flags(&mut command);
+    house.start(&mut command);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", house.pid())).expect("its limits");
+    let files = limits.lines().find_map(|l| l.strip_prefix("Max open files")).expect("the line");
+    let has: Vec<u64> = files.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+    // In a container nobody may have more than it was given.
+    let may = Command::new("prlimit").args(["--nofile=524288:524288", "true"]).output().expect("prlimit").status;
+    assert_eq!(has, if may.success() { [65_536, 524_288] } else { [4_096, 4_096] });
+}

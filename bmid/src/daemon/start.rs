@@ -187,10 +187,15 @@ fn door(config: &Config, passed: Option<UnixListener>) -> Result<(UnixListener, 
     }
 }
 
-/// Thousands of clients, and files of their own for each import: more than the usual 1,024.
+/// What a tgtd may have open, as its unit says: a process without a manager has what bmid can give it.
+const FILES_OF_A_WORKER: u64 = 524_288;
+
+/// Thousands of clients, and files of their own for each import: more than the usual 1,024. And for the workers, which inherit the hard
+/// limit, more than the host's where bmid may raise that: a tgtd needs two files a disk.
 fn raise_descriptor_limit() {
+    let raise = |hard: u64| setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard);
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard));
+        .and_then(|(_, hard)| raise(hard.max(FILES_OF_A_WORKER)).or_else(|_| raise(hard)));
     if let Err(e) = raised {
         tracing::debug!("the limit of open files stays as it is: {e}");
     }
