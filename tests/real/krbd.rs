@@ -2,6 +2,7 @@
 //! RBD client that the machine's may lack, with the real engine, tgtd and Ceph.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -12,6 +13,8 @@ use crate::rig::Rig;
 use crate::whole::login;
 
 const NAME: &str = "krbd::the_kernel_serves_a_disk_of_a_namespace_and_leaves_nothing";
+/// How long that cluster may leave the foreign map's requests without an answer, in seconds.
+const SHORT: u64 = 3;
 const MAPS: &str = "/sys/bus/rbd/devices";
 
 /// What the kernel has mapped: numbers and names.
@@ -71,7 +74,7 @@ async fn served() {
         sh(&format!("ceph-authtool -p -n client.{user} {}", cluster.path(file).display())).trim().to_owned()
     };
     let (ours, theirs) = (key("bmi", "keyring.bmi"), key("admin", "keyring"));
-    tell("add", &format!("10.8.0.1:6789 name=admin,secret={theirs} rbd vm-7 -"));
+    tell("add", &format!("10.8.0.1:6789 name=admin,secret={theirs},osd_request_timeout={SHORT} rbd vm-7 -"));
     let foreign = maps();
     assert_eq!(foreign.len(), 1);
     sh("ip link add eth1 type veth peer name node0; ip link set eth1 up; ip link set node0 up");
@@ -101,14 +104,35 @@ async fn served() {
     let told: String =
         maps().iter().map(|m| fs::read_to_string(format!("{MAPS}/{}/config_info", m.0)).unwrap()).collect();
     assert!(
-        told.contains("name=bmi") && !told.contains(&ours),
-        "the kernel keeps its order, and no key stands in that"
+        told.contains("name=bmi,key=bmid.") && told.contains("osd_request_timeout=30,") && !told.contains(&ours),
+        "the kernel keeps its order, in which nothing waits for ever and no key stands: {told}"
     );
     all_goes(&rig, &foreign).await;
     let told = format!("{:?}{}", rig.run("event ls").await.items, sh("dmesg; cat /proc/keys"));
     assert!(!told.contains(&ours) && !told.contains("bmid."), "no key stands anywhere: {told}");
-    tell("remove", &foreign[0].0);
+    silence_ends(&foreign[0].0);
     drop(keep);
+}
+
+/// Ceph does not answer any more: what is read fails when its time is up, and so does not hang for ever; a map that somebody has
+/// open goes by force, which is for people to use.
+fn silence_ends(number: &str) {
+    let device = format!("/dev/rbd{number}");
+    // What was never written the kernel knows to be zeros.
+    sh(&format!("dd if=/dev/zero of={device} oflag=direct bs=4096 count=1 status=none"));
+    let open = fs::File::open(&device).unwrap();
+    sh("ip link set vec0 down");
+    let begun = Instant::now();
+    let (read, said) = tries(&format!("dd if={device} of=/dev/null iflag=direct bs=4096 count=1"));
+    eprintln!("a read that Ceph did not answer in {SHORT} s failed after {:?}", begun.elapsed());
+    assert!(!read && said.contains("Connection timed out"), "{said}");
+    assert!(begun.elapsed() >= Duration::from_secs(SHORT), "it had its time");
+    let kept = fs::write("/sys/bus/rbd/remove_single_major", number).unwrap_err();
+    assert_eq!(kept.raw_os_error(), Some(nix::libc::EBUSY), "somebody has it open: {kept}");
+    tell("remove", &format!("{number} force"));
+    assert_eq!(maps(), []);
+    drop(open);
+    sh("ip link set vec0 up");
 }
 
 /// The volume that is mapped: number and name.
