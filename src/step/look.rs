@@ -98,7 +98,7 @@ pub struct VlanFacts {
 pub struct DatastoreFacts {
     /// The root is read and holds the datastore's id.
     pub available: bool,
-    /// Why not, for people.
+    /// Why not, or what will soon be in the way, for people.
     pub problem: Option<String>,
     /// Clones are reflinks: instant, whatever the size. Else sparse copies.
     pub reflink: bool,
@@ -108,6 +108,8 @@ pub struct DatastoreFacts {
     pub free: Bytes,
     /// Name of the file system.
     pub filesystem: String,
+    /// Nothing can be written there, as `problem` says: what to do about it.
+    pub full: Option<String>,
 }
 
 /// A datastore as its root says.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bmi::model::Kind;
 use serde_json::Value;
 
 use crate::ceph::Ceph;
@@ -190,6 +191,31 @@ fn is_not_acknowledged_before_ceph_has_it(cluster: &Ceph, node: &Value) {
     assert!(!acknowledged, "a write was acknowledged that no OSD has");
 }
 
+/// Who writes into a full pool waits without an end: so does a clone, and nobody could say why.
+async fn a_full_pool_is_told_before_anything_is_cloned(rig: &Rig, cluster: &Ceph, pool: &str) {
+    let quota = |objects: &str| cluster.tool(&["ceph", "osd", "pool", "set-quota", pool, "max_objects", objects]);
+    let store = async |full: bool| {
+        let told = |d: &Value| d["name"] == "ceph" && d["available"] == true && d["problem"].is_string() == full;
+        for _ in 0..60 {
+            if rig.run("datastore ls").await.items.iter().any(told) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("never full={full}: {:?}", rig.run("datastore ls").await.items);
+    };
+    quota("1");
+    store(true).await;
+    for line in ["node provision n9 --image golden --mac 52:54:00:00:00:09 --network net1", "tag create n1 full"] {
+        let fault = rig.refuse(line).await;
+        assert_eq!(fault.kind, Kind::Full, "{line}: {fault}");
+        let said = fault.to_string();
+        assert!(said.contains("has reached its quota") && said.contains(&format!("set-quota {pool}")), "{said}");
+    }
+    quota("0");
+    store(false).await;
+}
+
 /// Four nodes whose tgtd is killed.
 pub async fn outlive_their_tgtd(store: &Store<'_>) {
     let rig = Rig::real().await;
@@ -199,10 +225,10 @@ pub async fn outlive_their_tgtd(store: &Store<'_>) {
         let line = format!("node provision n{n} --image golden --mac 52:54:00:00:00:0{n} --network net1");
         nodes.push(rig.run(&line).await.one().clone());
     }
-    if let Store::Pool { cluster, .. } = store {
-        is_not_acknowledged_before_ceph_has_it(cluster, &nodes[0]);
-    }
+    let Store::Pool { cluster, pool, .. } = store else { unreachable!("a pool was given") };
+    is_not_acknowledged_before_ceph_has_it(cluster, &nodes[0]);
     write_on(&nodes, 300, "librbd").await;
+    a_full_pool_is_told_before_anything_is_cloned(&rig, cluster, pool).await;
     for n in 1..=4 {
         rig.run(&format!("node deprovision n{n} --force")).await;
     }

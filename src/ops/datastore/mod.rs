@@ -102,6 +102,10 @@ pub fn must_have(server: &Server, facts: &super::Facts, need: Option<Bytes>) -> 
     if !known.available {
         return Err(unknown(known.problem.clone().unwrap_or_default()));
     }
+    if let Some(fix) = &known.full {
+        let why = known.problem.as_deref().unwrap_or("nothing can be written there");
+        return Err(Fault::new(Kind::Full, format!("datastore {} is full: {why}", server.name)).fix(fix.clone()));
+    }
     match need {
         Some(need) if need > known.free => Err(Fault::new(
             Kind::Full,

@@ -398,6 +398,7 @@ impl Driver for SimStore {
                 total: Bytes(TOTAL),
                 free: Bytes(TOTAL.saturating_sub(used)),
                 filesystem: "sim".to_owned(),
+                full: None,
             }))
         };
         Some(answer())

@@ -58,6 +58,7 @@ impl Known {
             total: Bytes(space.blocks() * space.fragment_size()),
             free: Bytes(space.blocks_available() * space.fragment_size()),
             filesystem: file_system(kind).to_owned(),
+            full: None,
         })
     }
 

@@ -244,6 +244,8 @@ impl RbdStore {
         }
         match self.facts(datastore, place) {
             Ok(Fact::Datastore(facts)) => match facts.problem {
+                Some(problem) if let Some(fix) = facts.full => told(Severity::Error, problem, &fix),
+                Some(problem) if facts.available => told(Severity::Warning, problem, ""),
                 Some(problem) => told(Severity::Error, problem, "`bmictl reconcile` looks again when that is repaired"),
                 None if let Some(lacking) = place.by_kernel().then(|| self.kernel.lacking("")).flatten() => {
                     told(Severity::Error, format!("its disks cannot be mapped: {}", lacking.why), &lacking.fix)

@@ -193,6 +193,19 @@ struct DfStats {
     #[serde(default)]
     stored: u64,
     max_avail: u64,
+    #[serde(default)]
+    quota_objects: u64,
+    #[serde(default)]
+    quota_bytes: u64,
+}
+
+impl DfStats {
+    /// Whether it is worth asking if anything can be written: a quota is set, or less than a quarter is free.
+    fn may_be_full(&self) -> bool {
+        self.quota_objects > 0
+            || self.quota_bytes > 0
+            || self.max_avail < self.stored.saturating_add(self.max_avail) / 4
+    }
 }
 
 /// What it can and has.
@@ -203,15 +216,22 @@ pub(super) fn facts(pool: &Pool, datastore: Id) -> Result<DatastoreFacts, Driver
         Err(e) if e.kind == Kind::Unavailable => Some(e.why),
         Err(e) => return Err(e),
     };
-    let answer = pool.cluster.ask(r#"{"prefix":"df","format":"json"}"#).map_err(|e| failed(&tried, e))?;
+    let answer =
+        pool.cluster.ask(r#"{"prefix":"df","detail":"detail","format":"json"}"#).map_err(|e| failed(&tried, e))?;
     let df: Df = serde_json::from_slice(&answer).map_err(|e| {
         DriverError::new(Kind::Outside, tried.as_str(), format!("the answer to `ceph df` is not understood: {e}"))
     })?;
     let stats = df.pools.into_iter().find(|p| p.name == pool.place.pool).map(|p| p.stats);
+    let tight = match stats.as_ref().filter(|s| s.may_be_full()) {
+        Some(_) => survey::ask(pool, &tried)?.tight(&pool.place, &tried),
+        None => None,
+    };
     let (stored, free) = stats.map_or((0, 0), |s| (s.stored, s.max_avail));
     Ok(DatastoreFacts {
         available: problem.is_none(),
-        problem,
+        full: tight.as_ref().filter(|t| t.kind == Kind::Full).map(|t| t.fix.clone()),
+        problem: problem
+            .or_else(|| tight.map(|t| if t.kind == Kind::Full { t.why } else { format!("{}: {}", t.why, t.fix) })),
         reflink: true,
         total: Bytes(stored.saturating_add(free)),
         free: Bytes(free),
@@ -228,5 +248,6 @@ pub(super) fn unreachable(place: &RbdPlace, e: &DriverError) -> DatastoreFacts {
         total: Bytes(0),
         free: Bytes(0),
         filesystem: "rbd".to_owned(),
+        full: None,
     }
 }

@@ -179,6 +179,19 @@ impl Survey {
         Ok(())
     }
 
+    /// What is in the way of writing, or soon will be: of kind `Full`, or of another.
+    pub(super) fn tight(&self, place: &RbdPlace, tried: &str) -> Option<DriverError> {
+        if let Err(full) = self.has_room(place, tried) {
+            return Some(full);
+        }
+        let near = [&place.pool, &self.data_pool].into_iter().find(|name| {
+            self.pool(name).is_some_and(|p| ["nearfull", "backfillfull"].iter().any(|flag| p.has(flag)))
+        })?;
+        let why = format!("pool {near} is nearly full, and a full one stops the writes of running machines");
+        let fix = "add OSDs or remove what is not needed; `ceph df` and `ceph osd df` show where room is";
+        Some(DriverError::new(Kind::Unavailable, tried, why).fix(fix))
+    }
+
     /// Does once what every node needs, so that a missing right is told now: an image, a snapshot, a clone, their end, and
     /// the right to shut out a client that died.
     pub(super) fn try_out(&self, pool: &Pool, tried: &str) -> Result<(), DriverError> {

@@ -81,3 +81,21 @@ fn the_rights_to_give_name_every_pool_that_is_used() {
     let both = caps(&RbdPlace { namespace: Some("a".into()), ..place() }, Some(("ec", None)));
     assert!(both.contains("osd 'profile rbd pool=bmi namespace=a, profile rbd pool=ec'"), "{both}");
 }
+
+#[test]
+fn a_pool_that_is_nearly_full_is_told_and_one_that_is_full_is_told_as_full() {
+    let tight = |survey: &Survey| survey.tight(&place(), "t").map(|t| (t.kind, t.why, t.fix));
+    let flags = |flags: &str| cluster(&GOOD.replace("hashpspool", flags), "hashpspool,nearfull", "");
+    assert_eq!(tight(&flags("hashpspool")), None);
+    for near in ["nearfull", "hashpspool,backfillfull,nearfull"] {
+        let (kind, why, fix) = tight(&flags(near)).unwrap();
+        assert!(
+            kind != Kind::Full && why.contains("pool bmi is nearly full") && fix.contains("add OSDs"),
+            "{why} {fix}"
+        );
+    }
+    let (kind, why, _) = tight(&Survey { data_pool: "ec".into(), ..flags("hashpspool") }).unwrap();
+    assert!(kind != Kind::Full && why.contains("pool ec is nearly full"), "{why}");
+    let (kind, _, fix) = tight(&flags("full,full_quota,nearfull")).unwrap();
+    assert!(kind == Kind::Full && fix.contains("set-quota bmi"), "{fix}");
+}
