@@ -167,6 +167,8 @@ pub enum Dhcp {
     Proxy,
     /// Neither: somebody else's server names our TFTP.
     Off,
+    /// bmid's dnsmasq gives IPv6 addresses and boot files, and machines need no IPv4 at all.
+    Ipv6,
 }
 
 impl std::str::FromStr for Dhcp {
@@ -176,7 +178,11 @@ impl std::str::FromStr for Dhcp {
             "serve" => Ok(Dhcp::Serve),
             "proxy" => Ok(Dhcp::Proxy),
             "off" => Ok(Dhcp::Off),
-            _ => Err(format!("{:?} is not a DHCP mode; serve, proxy or off", s.chars().take(40).collect::<String>())),
+            "ipv6" => Ok(Dhcp::Ipv6),
+            _ => {
+                let shown = s.chars().take(40).collect::<String>();
+                Err(format!("{shown:?} is not a DHCP mode; serve, proxy, off or ipv6"))
+            }
         }
     }
 }

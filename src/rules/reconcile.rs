@@ -2,6 +2,7 @@
 //! all. Pure: it is told what is and what should be, and says what to do.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
 use crate::model::{
     EngineNetwork, Fault, Id, Image, Mac, Network, Node, NodeState, Row, Server, ServerKind, ServerState, Snapshot,
@@ -407,7 +408,7 @@ pub fn doors(network: &Network, want: &NetworkWanted, targets: &[Seen], seen: &S
     if !targets.contains(&Seen::Portal(want.portal.address, want.portal.port)) {
         out.push(of_network(
             network,
-            format!("portal {}:{} is not open", want.portal.address, want.portal.port),
+            format!("portal {} is not open", SocketAddr::new(want.portal.address, want.portal.port)),
             vec![want.portal.clone().into()],
         ));
     }

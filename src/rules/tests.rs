@@ -175,7 +175,7 @@ fn seen_target(node: &NodeRecords) -> SeenTarget {
 fn as_wanted(rows: &Rows) -> (Vec<Seen>, Vec<Seen>, Vec<Seen>) {
     let mut backings = vec![Seen::Store(id(3))];
     backings.extend(rows.volumes.iter().map(|(v, g)| Seen::Backing(Backing::volume(*v, *g))));
-    let mut targets = vec![Seen::Portal(network().address.address, 3260)];
+    let mut targets = vec![Seen::Portal(network().address.address.into(), 3260)];
     targets.extend(rows.nodes.iter().map(|n| Seen::Target(seen_target(n))));
     let entry =
         |n: &NodeRecords| Seen::Entry { node: n.node.id, mac: n.node.mac, digest: digest(&n.entry(&defaults())) };
@@ -291,7 +291,7 @@ fn ground_before_doors_and_nothing_twice() {
         silent: vec![],
     };
     assert_eq!(reconcile::ground(&n, &want, "d", &whole), vec![]);
-    assert_eq!(reconcile::doors(&n, &want, &[Seen::Portal(n.address.address, 3260)], &whole), vec![]);
+    assert_eq!(reconcile::doors(&n, &want, &[Seen::Portal(n.address.address.into(), 3260)], &whole), vec![]);
     let changed = reconcile::ground(&n, &want, "other", &whole);
     assert!(
         matches!(&changed[0].action, Action::Apply(steps) if steps.len() == 5),
@@ -311,7 +311,7 @@ fn a_silent_worker_is_left_alone_until_it_hangs_and_is_then_ended_before_a_new_o
             .map(|kind| SeenSilent { kind, what: "process 7".into(), hung })
             .into(),
     };
-    let portal = [Seen::Portal(n.address.address, 3260)];
+    let portal = [Seen::Portal(n.address.address.into(), 3260)];
     let all = |seen| [reconcile::ground(&n, &want, "d", &seen), reconcile::doors(&n, &want, &portal, &seen)].concat();
     assert_eq!(all(seen(false)), vec![]);
     let found = all(seen(true));

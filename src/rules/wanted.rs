@@ -1,13 +1,16 @@
 //! What should exist outside, out of rows: the same functions build an operation's steps and reconcile's expectation, so
 //! that the two can never disagree.
 
+use std::net::IpAddr;
+
 use crate::model::record::under;
 use crate::model::{
-    Attachment, Chap, ChapMode, EngineNetwork, Fault, Id, Index, Network, NetworkState, Node, Place, RbdPlace, Server,
-    StoreNote, Target, View, ViewExt, Volume,
+    Attachment, Chap, ChapMode, Dhcp, EngineNetwork, Fault, Id, Index, Network, NetworkState, Node, Place, RbdPlace,
+    Server, StoreNote, Target, View, ViewExt, Volume,
 };
 use crate::rules::Defaults;
 use crate::step::boot::ScriptSecret;
+use crate::step::network::ipv6_address;
 use crate::step::{
     Account, Backing, Entry, Lun, MakeStore, MakeTarget, MakeVlan, OpenPortal, PutAddress, SeenLun, Serve, StartWorker,
     WorkerKind,
@@ -126,7 +129,7 @@ impl NodeRecords {
             mac: self.node.mac,
             address: self.node.address,
             hostname: hostname(&self.node),
-            portal: self.network.address.address,
+            portal: portal(&self.network),
             port: defaults.port,
             iqn: self.target.iqn.clone(),
             lun: 1,
@@ -194,6 +197,15 @@ pub struct NetworkWanted {
     pub http: StartWorker,
 }
 
+/// Where the nodes of a network have their disks.
+#[must_use]
+pub fn portal(network: &Network) -> IpAddr {
+    match network.dhcp {
+        Dhcp::Ipv6 => ipv6_address(network.id).into(),
+        Dhcp::Serve | Dhcp::Proxy | Dhcp::Off => network.address.address.into(),
+    }
+}
+
 /// A network as it should stand on this engine.
 #[must_use]
 pub fn network(network: &Network, on: &EngineNetwork, defaults: &Defaults) -> NetworkWanted {
@@ -216,12 +228,7 @@ pub fn network(network: &Network, on: &EngineNetwork, defaults: &Defaults) -> Ne
             dns: network.dns.clone(),
         },
         tgtd: worker(WorkerKind::Tgtd),
-        portal: OpenPortal {
-            network: network.id,
-            address: network.address.address,
-            port: defaults.port,
-            slot: network.slot,
-        },
+        portal: OpenPortal { network: network.id, address: portal(network), port: defaults.port, slot: network.slot },
         dnsmasq: worker(WorkerKind::Dnsmasq),
         http: worker(WorkerKind::Http),
     }

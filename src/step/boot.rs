@@ -1,6 +1,6 @@
 //! What machines are told on a network: addresses, boot files, scripts.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,7 @@ pub struct Entry {
     /// Its name in DHCP.
     pub hostname: String,
     /// Where its disk is.
-    pub portal: Ipv4Addr,
+    pub portal: IpAddr,
     /// TCP port.
     pub port: u16,
     /// The target's name.

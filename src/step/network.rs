@@ -76,6 +76,12 @@ pub fn ipv6_prefix(network: Id) -> std::net::Ipv6Addr {
     std::net::Ipv6Addr::from(o)
 }
 
+/// The engine's own address in that subnet.
+#[must_use]
+pub fn ipv6_address(network: Id) -> std::net::Ipv6Addr {
+    std::net::Ipv6Addr::from(u128::from(ipv6_prefix(network)) | 1)
+}
+
 family! {
     /// Steps of the network drivers.
     NetworkStep in Network { PutAddress, DropAddress, MakeVlan, DropVlan } undo {

@@ -1,6 +1,6 @@
 //! What drivers see outside, without effect: the other half of reconcile.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ pub enum Seen {
     /// A target.
     Target(SeenTarget),
     /// A portal that is open.
-    Portal(Ipv4Addr, u16),
+    Portal(IpAddr, u16),
     /// A machine's reservation and script, with a digest of their content.
     Entry {
         /// Whose.

@@ -1,6 +1,6 @@
 //! iSCSI targets in a network's tgtd.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,7 @@ pub struct OpenPortal {
     /// Whose tgtd.
     pub network: Id,
     /// The engine's address on that network.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// TCP port.
     pub port: u16,
     /// The network's slot: names the loopback address it was filled behind.
@@ -119,7 +119,7 @@ pub struct ClosePortal {
     /// Whose tgtd.
     pub network: Id,
     /// The engine's address on that network.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// TCP port.
     pub port: u16,
     /// The network's slot.
@@ -168,8 +168,8 @@ impl TargetStep {
             TargetStep::MakeTarget(s) => format!("make target {}", s.iqn),
             TargetStep::DropTarget(s) => format!("take target {} away", s.iqn),
             TargetStep::SwapLun(s) => format!("put {} behind LUN {} of target {}", s.to.path, s.to.number, s.iqn),
-            TargetStep::OpenPortal(s) => format!("open portal {}:{}", s.address, s.port),
-            TargetStep::ClosePortal(s) => format!("close portal {}:{}", s.address, s.port),
+            TargetStep::OpenPortal(s) => format!("open portal {}", SocketAddr::new(s.address, s.port)),
+            TargetStep::ClosePortal(s) => format!("close portal {}", SocketAddr::new(s.address, s.port)),
             TargetStep::SwapAccount(s) => format!("give account {} of target {} another secret", s.to.user, s.iqn),
         }
     }

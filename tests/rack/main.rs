@@ -99,6 +99,29 @@ fn a_machine_that_boots_by_http_is_given_its_loader_and_its_scripts_so() {
 }
 
 #[test]
+fn a_machine_boots_where_there_is_no_ipv4() {
+    let host = Host::new("rack");
+    host.add_tap("tap0");
+    let image = golden(&host, "golden-six", "once");
+    let engine = Engine::start(&host);
+    engine.ctl(&["image", "import", image.to_str().unwrap(), "--name", "golden-six"]);
+    let network = ["--interface", "tap0", "--address", "10.9.0.1/24", "--dhcp", "ipv6"];
+    engine.ctl(&[&["network", "create", "lab"], &network[..]].concat());
+    let node = provision(&engine, "golden-six", &[]);
+    let portal = node["portal"].as_str().unwrap();
+    assert!(portal.starts_with("[fd97:") && portal.ends_with("::1]:3260"), "{portal}");
+    let mut machine = Machine::boot(&host, "tap0", MAC, Firmware::Bios, None);
+    machine.powered_off();
+    let said = machine.said();
+    assert!(!said.contains("10.9.0."), "it had IPv4:\n{said}");
+    assert!(machine.line("boot.ipxe... ok").contains("http://[fd97:"), "{said}");
+    let mark = machine.line("NODE-MARK");
+    assert!(mark.contains("golden-id=golden-six root=/dev/sda1 disk=IET"), "{mark}");
+    let wrote = machine.line("written by node");
+    assert_eq!(file_on(&engine.disk_of("n1"), "/var/node-wrote").trim(), wrote.trim(), "the clone");
+}
+
+#[test]
 fn a_machine_that_knows_no_ipxe_is_given_it_by_bios() {
     boots_by(Firmware::Bios, &[], |machine| {
         // There is no other PXE ROM to emulate: the card's iPXE is stopped and told to start what such a ROM would be given.

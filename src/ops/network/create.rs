@@ -40,7 +40,8 @@ pub struct NetworkCreate {
     /// Addresses nodes get; without it any free one of the subnet, and only provisioned nodes get one
     #[arg(long, value_name = "A-B")]
     pub range: Option<Range>,
-    /// serve: bmid gives addresses; proxy: another server does, bmid names the boot file; off: neither
+    /// serve: bmid gives addresses; proxy: another server does, bmid names the boot file; off: neither; ipv6: bmid gives IPv6
+    /// addresses, and machines need no IPv4
     #[arg(long, default_value = "serve")]
     #[serde(default = "serve")]
     pub dhcp: Dhcp,

@@ -10,7 +10,7 @@ pub mod script;
 pub mod secret;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +120,7 @@ pub fn view_of(view: &dyn View, node: Node, facts: &Facts, defaults: &Defaults) 
         address: node.address,
         network: records.network.name.to_string(),
         vlan: records.network.vlan,
-        portal: format!("{}:{}", records.network.address.address, defaults.port),
+        portal: SocketAddr::new(wanted::portal(&records.network), defaults.port).to_string(),
         iqn: records.target.iqn.clone(),
         lun: disk.attachment.lun,
         initiator: records.target.initiator.clone(),

@@ -302,7 +302,7 @@ impl NodeProvision {
                 taken.addresses.push(found);
                 Some(found)
             }
-            Dhcp::Proxy | Dhcp::Off => None,
+            Dhcp::Proxy | Dhcp::Off | Dhcp::Ipv6 => None,
         };
         let node = Node {
             id: cx.id(),

@@ -3,11 +3,13 @@
 //! Plans and kept answers never hold an open secret: the daemon opens it while it sends the answer, notes that it did, and
 //! does so for one asker alone.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Chap, ChapMode, Fault, Id, Kind, Node, Ref, Sealed, Secret, Shown, Target, Time, ViewExt};
 use crate::ops::{Answering, Cx, Effect, Op, PartPlan, Plan, Reply, Right, Shape, Sheet};
-use crate::rules::wanted::NodeRecords;
+use crate::rules::wanted::{self, NodeRecords};
 use crate::step::{Account, SwapAccount};
 
 /// Hand a node's CHAP secret out.
@@ -210,7 +212,7 @@ impl Op for NodeChapSecret {
                 chap: chap.mode,
                 initiator: records.target.initiator.clone(),
                 iqn: records.target.iqn.clone(),
-                portal: format!("{}:{}", records.network.address.address, at.defaults.port),
+                portal: SocketAddr::new(wanted::portal(&records.network), at.defaults.port).to_string(),
                 lun: records.boot()?.attachment.lun,
                 chap_user: chap.user.clone(),
                 chap_secret: None,

@@ -1,12 +1,14 @@
 //! `target ls` and `target show`.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ChapMode, Fault, Node, Ref, ViewExt};
 use crate::ops::node::live;
 use crate::ops::{Answering, Asking, Effect, Facts, Op, Right, Shape, Sheet};
 use crate::rules::Defaults;
-use crate::rules::wanted::NodeRecords;
+use crate::rules::wanted::{self, NodeRecords};
 use crate::step::{Look, Session};
 
 /// A target as it is shown. The CHAP secret is in no listing.
@@ -43,7 +45,7 @@ fn view_of(records: &NodeRecords, facts: &Facts, defaults: &Defaults) -> TargetV
         iqn: records.target.iqn.clone(),
         tid: records.target.tid,
         network: records.network.name.to_string(),
-        portal: format!("{}:{}", records.network.address.address, defaults.port),
+        portal: SocketAddr::new(wanted::portal(&records.network), defaults.port).to_string(),
         initiator: records.target.initiator.clone(),
         chap_user: records.target.chap.as_ref().map(|c| c.user.clone()),
         chap: records.target.chap.as_ref().map(|c| c.mode),

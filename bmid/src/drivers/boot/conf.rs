@@ -4,10 +4,11 @@
 //! reads nothing of the host's own configuration.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use bmi::model::Dhcp;
+use bmi::step::network::{ipv6_address, ipv6_prefix};
 use bmi::step::{Entry, Serve};
 
 use super::http;
@@ -44,6 +45,7 @@ pub(super) fn dnsmasq(s: &Serve, paths: &Paths) -> String {
         Dhcp::Serve => line(&serve(s, &boot, &own)),
         Dhcp::Proxy => line(&proxy(s, &own)),
         Dhcp::Off => line("# Addresses and boot files are somebody else's to announce."),
+        Dhcp::Ipv6 => line(&serve_ipv6(s, &own)),
     }
     c
 }
@@ -54,6 +56,7 @@ pub(super) fn word(dhcp: Dhcp) -> &'static str {
         Dhcp::Serve => "serve",
         Dhcp::Proxy => "proxy",
         Dhcp::Off => "off",
+        Dhcp::Ipv6 => "ipv6",
     }
 }
 
@@ -75,7 +78,7 @@ dhcp-option-force=tag:http64,tag:!ipxe,60,HTTPClient";
 
 /// Router advertisements of a private subnet, or iPXE waits 16 seconds for one. Lifetime 0: nobody routes by them.
 fn advertise(s: &Serve) -> String {
-    let prefix = bmi::step::network::ipv6_prefix(s.network);
+    let prefix = ipv6_prefix(s.network);
     format!("enable-ra\nra-param={},30,0\ndhcp-range={prefix},ra-only,64\nquiet-ra\nquiet-dhcp6", s.interface)
 }
 
@@ -109,6 +112,26 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
     out.push_str("dhcp-option=tag:ipxe,encap:175,176,1b\n");
     let _ = write!(out, "{}", advertise(s));
     out
+}
+
+/// The same without IPv4: addresses by DHCPv6 or made by the machine itself, boot files by their URLs (RFC 5970). HTTP's firmware takes
+/// only a server of vendor class `HTTPClient`, whose enterprise number is of no account.
+fn serve_ipv6(s: &Serve, own: &Path) -> String {
+    let (prefix, address) = (ipv6_prefix(s.network), ipv6_address(s.network));
+    let [first, last] = [0x1_0000u128, 0x1_ffff].map(|n| Ipv6Addr::from(u128::from(prefix) | n));
+    let base = format!("http://[{address}]:{}", http::PORT);
+    let class: String = b"HTTPClient".iter().map(|b| format!(":{b:02x}")).collect();
+    format!(
+        "enable-ra\nra-param={},30,0\ndhcp-authoritative\ndhcp-lease-max=65536\ndhcp-leasefile={}\n\
+         dhcp-range={first},{last},slaac,64,12h\ndhcp-userclass=set:ipxe,iPXE\n\
+         dhcp-match=set:http64,option6:61,16\ndhcp-match=set:efi64,option6:61,7\n\
+         dhcp-option=tag:ipxe,option6:bootfile-url,{base}/boot.ipxe\n\
+         dhcp-option=tag:!ipxe,tag:http64,option6:bootfile-url,{base}/snponly.efi\n\
+         dhcp-option-force=tag:!ipxe,tag:http64,option6:16,00:00:01:57:00:0a{class}\n\
+         dhcp-option=tag:!ipxe,tag:efi64,option6:bootfile-url,tftp://[{address}]/snponly.efi",
+        s.interface,
+        own.join("leases").display(),
+    )
 }
 
 fn proxy(s: &Serve, own: &Path) -> String {

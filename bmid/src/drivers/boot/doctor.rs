@@ -62,8 +62,8 @@ pub(super) fn ports(interface: &str, address: &str, service: Option<&Service>) -
         let fix = format!("see who holds it: ss -lunp 'sport = :{port}'; stop it or keep it off {interface}");
         finding(format!("UDP port {port} on {interface}"), Severity::Error, found, fix)
     };
-    if service.is_none_or(|s| s.dhcp != Dhcp::Off) && open(interface, Ipv4Addr::UNSPECIFIED, 67, false).is_err_and(held)
-    {
+    let dhcp = service.is_none_or(|s| matches!(s.dhcp, Dhcp::Serve | Dhcp::Proxy));
+    if dhcp && open(interface, Ipv4Addr::UNSPECIFIED, 67, false).is_err_and(held) {
         out.push(taken(67, "DHCP"));
     }
     if let Ok(address) = address.parse()
@@ -81,6 +81,14 @@ fn held(e: io::Error) -> bool {
 /// Which other servers answer a machine that looks for an address.
 fn servers(interface: &str, service: Option<&Service>, runs: bool) -> Finding {
     let check = format!("DHCP on {interface}");
+    if service.is_some_and(|s| s.dhcp == Dhcp::Ipv6) {
+        return finding(
+            check,
+            Severity::Ok,
+            "machines get IPv6 addresses alone; who else gives them is not looked for",
+            "",
+        );
+    }
     let ours = service.map(|s| s.address);
     let others = match ask(interface) {
         Ok(mut found) => {
@@ -100,13 +108,13 @@ fn servers(interface: &str, service: Option<&Service>, runs: bool) -> Finding {
             format!("another DHCP server answers there: {}; machines may follow it instead of bmid", names.join(", ")),
             "stop it, or make the network with --dhcp proxy (it gives addresses) or --dhcp off",
         ),
-        (Some(Dhcp::Proxy | Dhcp::Off), true) => finding(
+        (Some(Dhcp::Proxy | Dhcp::Off | Dhcp::Ipv6), true) => finding(
             check,
             Severity::Warning,
             "no DHCP server gives addresses there, and this network's mode leaves that to another one",
             "start one, or make the network with --dhcp serve",
         ),
-        (Some(Dhcp::Proxy | Dhcp::Off), false) => {
+        (Some(Dhcp::Proxy | Dhcp::Off | Dhcp::Ipv6), false) => {
             finding(check, Severity::Ok, format!("addresses come from {}", names.join(", ")), "")
         }
         (Some(Dhcp::Serve), true) if runs => finding(check, Severity::Ok, "no other server answers", ""),

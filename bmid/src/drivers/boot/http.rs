@@ -3,12 +3,12 @@
 //! the few names there are, or nothing.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use bmi::model::{Id, Mac};
+use bmi::model::Mac;
 use bmi::step::Serve;
-use bmi::step::network::ipv6_prefix;
+use bmi::step::network::{ipv6_address, ipv6_prefix};
 
 use super::conf::LOADERS;
 use crate::drivers::Paths;
@@ -20,17 +20,11 @@ pub const PORT: u16 = 8067;
 /// The file of the configuration, beside dnsmasq's.
 pub(crate) const FILE: &str = "http.conf";
 
-/// The engine's own IPv6 address on a network.
-#[must_use]
-pub(super) fn ipv6_of(network: Id) -> Ipv6Addr {
-    Ipv6Addr::from(u128::from(ipv6_prefix(network)) | 1)
-}
-
 /// The configuration, without the lines that mark it.
 pub(super) fn text(s: &Serve, paths: &Paths) -> String {
     let (own, prefix) = (paths.network(s.network).join("http"), ipv6_prefix(s.network));
     let mut c = String::new();
-    let (v4, v6) = (s.address.address, ipv6_of(s.network));
+    let (v4, v6) = (s.address.address, ipv6_address(s.network));
     let _ = writeln!(c, "listen={}\nlisten={}", SocketAddr::from((v4, PORT)), SocketAddr::from((v6, PORT)));
     let _ = writeln!(c, "from={}/{}\nfrom={prefix}/64", s.address.network(), s.address.prefix);
     let _ = writeln!(c, "root={}", paths.boot(s.network).join("tftp").display());
@@ -157,8 +151,10 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bmi::model::Id;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn only_the_names_there_are_mean_a_file() {

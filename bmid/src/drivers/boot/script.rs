@@ -4,6 +4,8 @@
 //! mean something to iPXE are refused, never escaped, and texts for people lose what could mean anything. A script never
 //! carries a secret that its step does not carry.
 
+use std::net::IpAddr;
+
 use bmi::model::{Id, Kind};
 use bmi::step::Entry;
 
@@ -61,7 +63,11 @@ pub(super) fn machine(entry: &Entry, secret: Option<&str>) -> Result<String, Dri
         check("secret", secret, in_words)?;
         credentials = format!("set username {}\nset password {secret}\n", account.user);
     }
-    let Entry { portal, port, iqn, initiator, lun, .. } = entry;
+    let Entry { port, iqn, initiator, lun, .. } = entry;
+    let portal = match entry.portal {
+        IpAddr::V4(a) => a.to_string(),
+        IpAddr::V6(a) => format!("[{a}]"),
+    };
     // A disk that was reached and does not boot stays hooked while `keep-san` says so, and no later try could hook it again,
     // rolled back or not.
     Ok(format!(

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::any::Any;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bmi::model::{Id, Kind, Sealed};
 use bmi::step::{
@@ -21,7 +21,7 @@ pub(super) struct Stage<'a> {
     pub(super) a: String,
     pub(super) b: String,
     /// A portal that can be opened.
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) port: u16,
     pub(super) slot: u16,
     /// Logs an initiator in to a target without account; what it returns ends the session when dropped, if it still lives.

@@ -48,6 +48,7 @@ fn missing(note: &NetworkNote) -> String {
         Dhcp::Serve => "",
         Dhcp::Proxy => " --dhcp proxy",
         Dhcp::Off => " --dhcp off",
+        Dhcp::Ipv6 => " --dhcp ipv6",
     };
     let vlan = note.vlan.map(|v| format!(" --vlan {v}")).unwrap_or_default();
     let router = note.router.map(|r| format!(" --router {r}")).unwrap_or_default();

@@ -283,7 +283,7 @@ fn as_a_proxy_it_gives_boot_files_and_no_addresses() {
 
 #[test]
 fn dnsmasq_accepts_the_configuration_of_every_mode() {
-    for dhcp in [Dhcp::Serve, Dhcp::Proxy, Dhcp::Off] {
+    for dhcp in [Dhcp::Serve, Dhcp::Proxy, Dhcp::Off, Dhcp::Ipv6] {
         for range in [None, Some("10.9.0.100-10.9.0.110".parse().unwrap())] {
             let (dir, network) = (tempfile::tempdir().unwrap(), id());
             let paths = paths(&dir);

@@ -7,7 +7,7 @@
 //! Points: `target.{make,drop,swap,account,open_portal,close_portal}.{before,after}`, and `target.{make,swap,account}.middle`,
 //! where a target lets nobody in yet and a LUN or an account is away.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bmi::model::{Id, Kind};
@@ -42,7 +42,7 @@ struct Object {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Portal {
     network: Id,
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
 }
 
@@ -233,7 +233,7 @@ fn key(network: Id, tid: u32) -> String {
     format!("{network}:{tid}")
 }
 
-fn portal_key(network: Id, address: Ipv4Addr, port: u16) -> String {
+fn portal_key(network: Id, address: IpAddr, port: u16) -> String {
     format!("{network}:{address}:{port}")
 }
 

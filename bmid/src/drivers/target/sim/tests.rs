@@ -31,7 +31,7 @@ fn with_stage(test: impl FnOnce(&Stage<'_>, &std::path::Path)) {
         network: Id::from_random([3; 16]),
         a: "/disks/a".to_owned(),
         b: "/disks/b".to_owned(),
-        address: Ipv4Addr::new(192, 0, 2, 1),
+        address: std::net::Ipv4Addr::new(192, 0, 2, 1).into(),
         port: 3260,
         slot: 1,
         login: &login,

@@ -2,7 +2,7 @@
 //!
 //! Must never show a secret: errors name what was tried on what, not what was sent.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -262,23 +262,23 @@ impl Client {
     }
 
     /// The portals that are open.
-    pub(super) fn portals(&self) -> Result<Vec<(Ipv4Addr, u16)>, Failure> {
+    pub(super) fn portals(&self) -> Result<Vec<(IpAddr, u16)>, Failure> {
         let all = show::portals(&self.call(&Request::new(Mode::Portal, Op::Show))?);
         Ok(all.into_iter().filter_map(|(address, port)| Some((address.parse().ok()?, port))).collect())
     }
 
     /// Opens a portal.
-    pub(super) fn portal_new(&self, address: Ipv4Addr, port: u16) -> Result<(), Failure> {
+    pub(super) fn portal_new(&self, address: IpAddr, port: u16) -> Result<(), Failure> {
         self.portal(Op::New, address, port)
     }
 
     /// Closes a portal; sessions through it stay.
-    pub(super) fn portal_delete(&self, address: Ipv4Addr, port: u16) -> Result<(), Failure> {
+    pub(super) fn portal_delete(&self, address: IpAddr, port: u16) -> Result<(), Failure> {
         self.portal(Op::Delete, address, port)
     }
 
-    fn portal(&self, op: Op, address: Ipv4Addr, port: u16) -> Result<(), Failure> {
-        let portal = Payload::of("portal", &format!("{address}:{port}"))?;
+    fn portal(&self, op: Op, address: IpAddr, port: u16) -> Result<(), Failure> {
+        let portal = Payload::of("portal", &SocketAddr::new(address, port).to_string())?;
         self.tell(&Request::new(Mode::Portal, op).with(portal))
     }
 }

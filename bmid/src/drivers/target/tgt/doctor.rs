@@ -1,11 +1,12 @@
 //! What is wrong with targets on this host, for people. Looks only.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bmi::model::{Id, Kind};
+use bmi::step::network::ipv6_address;
 use bmi::step::{Finding, Severity};
 
 use super::client::Client;
@@ -63,13 +64,13 @@ fn portal(client: &Client, id: Id, interface: &str, address: &str) -> Finding {
         found,
         fix: fix.to_owned(),
     };
-    let Ok(address) = address.split('/').next().unwrap_or_default().parse::<Ipv4Addr>() else {
+    let Ok(address) = address.split('/').next().unwrap_or_default().parse::<IpAddr>() else {
         return at(Severity::Error, format!("{address:?} is not an address"), "`bmictl network show` names it");
     };
+    // Machines without IPv4 have their disks at the other one.
+    let ours = [address, ipv6_address(id).into()];
     let (open, why) = match client.clone().limit(PATIENCE).portals() {
-        Ok(open) => {
-            (open.into_iter().find(|(a, _)| *a == address).map(|(_, port)| port), "its portal is not open".to_owned())
-        }
+        Ok(open) => (open.into_iter().find(|(a, _)| ours.contains(a)), "its portal is not open".to_owned()),
         Err(e) => {
             let e = client.fault("ask", e);
             if e.kind != Kind::Unavailable {
@@ -80,10 +81,10 @@ fn portal(client: &Client, id: Id, interface: &str, address: &str) -> Finding {
         }
     };
     match open {
-        Some(port) if reaches(address, port) => at(Severity::Ok, format!("{address}:{port} answers"), ""),
-        Some(port) => at(
+        Some(open) if reaches(open.0, open.1) => at(Severity::Ok, format!("{} answers", SocketAddr::from(open)), ""),
+        Some(open) => at(
             Severity::Error,
-            format!("tgtd listens at {address}:{port}, but a connection to it does not come about"),
+            format!("tgtd listens at {}, but a connection to it does not come about", SocketAddr::from(open)),
             "is the address on the interface, and no firewall before the port?",
         ),
         None if reaches(address, ISCSI) => at(
@@ -99,6 +100,6 @@ fn portal(client: &Client, id: Id, interface: &str, address: &str) -> Finding {
     }
 }
 
-fn reaches(address: Ipv4Addr, port: u16) -> bool {
+fn reaches(address: IpAddr, port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from((address, port)), REACH).is_ok()
 }

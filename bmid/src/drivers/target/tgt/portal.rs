@@ -4,7 +4,7 @@
 //! and leave the one it was filled behind as the only one.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use bmi::model::Kind;
 use bmi::step::target::fill_address;
@@ -18,22 +18,22 @@ use crate::drivers::DriverError;
 /// Opens the network's portal, verifies it, and closes the loopback one.
 pub(super) fn open(at: &At<'_>, s: &OpenPortal) -> Result<bool, DriverError> {
     let real = put(at, s.address, s.port)?;
-    let filled = take(at, fill_address(s.slot), s.port)?;
+    let filled = take(at, fill_address(s.slot).into(), s.port)?;
     Ok(real || filled)
 }
 
 /// Back behind the loopback portal. Sessions through the other one stay.
 pub(super) fn close(at: &At<'_>, s: &ClosePortal) -> Result<bool, DriverError> {
     let real = take(at, s.address, s.port)?;
-    let filled = put(at, fill_address(s.slot), s.port)?;
+    let filled = put(at, fill_address(s.slot).into(), s.port)?;
     Ok(real || filled)
 }
 
-fn listens(at: &At<'_>, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
+fn listens(at: &At<'_>, address: IpAddr, port: u16) -> Result<bool, DriverError> {
     Ok(at.client.portals().map_err(|e| at.failed(e))?.contains(&(address, port)))
 }
 
-fn put(at: &At<'_>, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
+fn put(at: &At<'_>, address: IpAddr, port: u16) -> Result<bool, DriverError> {
     if listens(at, address, port)? {
         return Ok(false);
     }
@@ -47,20 +47,20 @@ fn put(at: &At<'_>, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
     }
 }
 
-fn take(at: &At<'_>, address: Ipv4Addr, port: u16) -> Result<bool, DriverError> {
+fn take(at: &At<'_>, address: IpAddr, port: u16) -> Result<bool, DriverError> {
     if !listens(at, address, port)? {
         return Ok(false);
     }
     // "Invalid" is also what it says when there is none.
     unless(at.client.portal_delete(address, port), &[Code::INVALID]).map_err(|e| at.failed(e))?;
     if listens(at, address, port)? {
-        return Err(at.error(Kind::Outside, format!("tgtd still listens at {address}:{port}")));
+        return Err(at.error(Kind::Outside, format!("tgtd still listens at {}", SocketAddr::new(address, port))));
     }
     Ok(true)
 }
 
-fn did_not_come_up(at: &At<'_>, address: Ipv4Addr, port: u16) -> DriverError {
-    let down = format!("the portal {address}:{port} did not come up");
+fn did_not_come_up(at: &At<'_>, address: IpAddr, port: u16) -> DriverError {
+    let down = format!("the portal {} did not come up", SocketAddr::new(address, port));
     if UdpSocket::bind((address, 0)).is_err_and(|e| e.kind() == ErrorKind::AddrNotAvailable) {
         let why = format!("{down}: no interface of this host has {address}");
         return at

@@ -104,7 +104,7 @@ pub fn portals(text: &str) -> Vec<(String, u16)> {
     let portal = |line: &str| {
         let (at, _group) = line.strip_prefix("Portal: ")?.rsplit_once(',')?;
         let (address, port) = at.rsplit_once(':')?;
-        Some((address.to_owned(), port.parse().ok()?))
+        Some((address.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
     };
     text.lines().filter_map(portal).collect()
 }

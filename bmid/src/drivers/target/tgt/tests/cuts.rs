@@ -159,7 +159,7 @@ fn a_step_cut_at_any_request_is_settled_by_applying_it_again_or_its_inverse() {
             let address = if matches!(step, Step::Target(TargetStep::OpenPortal(_))) {
                 open.address
             } else {
-                fill_address(open.slot)
+                fill_address(open.slot).into()
             };
             assert_eq!(stage.seen(), [Seen::Portal(address, open.port)]);
         };

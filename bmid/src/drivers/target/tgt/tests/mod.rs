@@ -112,7 +112,7 @@ impl Tgtd {
             network: self.network,
             a: self.disk("a"),
             b: self.disk("b"),
-            address: real_address(self.slot),
+            address: real_address(self.slot).into(),
             port: self.port,
             slot: self.slot,
             login: &login,

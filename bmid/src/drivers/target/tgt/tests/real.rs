@@ -246,11 +246,11 @@ fn a_portal_opens_instead_of_the_loopback_one_and_a_missing_address_is_named() {
         stage.twice(open.undo());
         assert!(reach(fill) && !reach(real));
 
-        let nowhere = OpenPortal { address: Ipv4Addr::new(203, 0, 113, 7), ..open.clone() };
+        let nowhere = OpenPortal { address: Ipv4Addr::new(203, 0, 113, 7).into(), ..open.clone() };
         let e = stage.apply(nowhere).unwrap_err();
         assert_eq!(e.kind, Kind::Unavailable);
         assert!(e.why.contains("203.0.113.7") && e.fix.contains("is the address on the interface?"), "{e:?}");
-        assert_eq!(stage.seen(), [Seen::Portal(fill_address(stage.slot), stage.port)], "the loopback one stays");
+        assert_eq!(stage.seen(), [Seen::Portal(fill_address(stage.slot).into(), stage.port)], "the loopback one stays");
 
         let _other = TcpListener::bind(real).unwrap();
         let e = stage.apply(open).unwrap_err();
