@@ -45,7 +45,7 @@ mod takeover;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bmi::model::{Fault, Id, Kind, Place, RbdPlace};
 use bmi::step::{Fact, Finding, Look, Scope, Seen, Severity, StorageStep};
@@ -59,6 +59,15 @@ use crate::drivers::{Done, Driver, DriverError, Pools, StepCx};
 
 /// How long a question may take; one for everything in a pool may take longer.
 const PATIENCE: Duration = Duration::from_secs(7);
+
+/// How long a step goes on by itself while no monitor answers, before it fails: what was begun before a restart, or while monitors elect
+/// one of theirs, is not to be undone because of that.
+const WAITS: Duration = Duration::from_secs(30);
+
+/// Steps that can be begun anew as they are, and that operations stand on. Whoever makes a datastore, and reconcile, is told at once.
+fn waits(step: &StorageStep) -> bool {
+    matches!(step, StorageStep::Clone(_) | StorageStep::Remove(_) | StorageStep::SetNote(_))
+}
 
 /// A pool that is connected, and the background of its datastore.
 #[derive(Debug, Clone)]
@@ -294,7 +303,14 @@ impl Driver for RbdStore {
             return Err(DriverError::new(Kind::Internal, step.describe(), "that datastore is not in a pool"));
         };
         self.saw(datastore, place);
-        self.heed(datastore, self.run(step, place, cx))
+        let begun = Instant::now();
+        loop {
+            let done = self.heed(datastore, self.run(step, place, cx));
+            let silent = done.as_ref().is_err_and(Pool::is_silent);
+            if !silent || !waits(step) || begun.elapsed() >= WAITS || (cx.cancelled)() {
+                return done;
+            }
+        }
     }
 
     fn observe(&self, scope: &Scope) -> Result<Vec<Seen>, DriverError> {

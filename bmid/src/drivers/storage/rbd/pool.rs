@@ -93,9 +93,9 @@ fn refused(place: &RbdPlace, tried: &str, (call, e): (&str, Errno)) -> DriverErr
                     .fix(format!("`ceph auth get client.{}` prints it; put it into a file that root alone may read, and say --keyring FILE", place.user))
             }
             ("connect", Errno::ETIMEDOUT) => {
-                DriverError::new(Kind::Unavailable, tried, "no monitor answers within 5 s").fix(
-                    "look at `ceph -s` on the cluster, at mon_host in the configuration and at the network between",
-                )
+                let fix = "look at `ceph -s` on the cluster, at mon_host in the configuration and at the network between";
+                let source = Some(std::io::Error::from(e).into());
+                DriverError { source, ..DriverError::new(Kind::Unavailable, tried, "no monitor answers within 5 s").fix(fix) }
             }
             (_, e) => DriverError { kind: Kind::Unavailable, ..failed(tried, e) },
         }
@@ -157,6 +157,12 @@ impl Pool {
     pub(super) fn is_lost(e: &DriverError) -> bool {
         let cause = e.source.as_deref().and_then(|s| s.downcast_ref::<std::io::Error>());
         matches!(cause.and_then(std::io::Error::raw_os_error), Some(libc::ESHUTDOWN | libc::ENOTCONN))
+    }
+
+    /// Whether Ceph did not answer in the time that librados gives it.
+    pub(super) fn is_silent(e: &DriverError) -> bool {
+        let cause = e.source.as_deref().and_then(|s| s.downcast_ref::<std::io::Error>());
+        cause.and_then(std::io::Error::raw_os_error) == Some(libc::ETIMEDOUT)
     }
 
     /// Asks without effect, for a few seconds at most: a cluster that is away must not hold those who only want to know.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bmi::model::Bytes;
-use bmi::step::{DatastoreFacts, Step};
+use bmi::step::{Backing, DatastoreFacts, Step};
 
 use super::ceph::Ceph;
 use super::*;
@@ -168,6 +168,25 @@ fn a_cluster_that_falls_silent_holds_steps_and_not_questions_and_steps_go_on_whe
             facts(&rig).available
         });
         assert!(back && rig.seen().len() == 2);
+        a_step_waits_for_monitors(&ceph, &rig);
+    });
+}
+
+/// As after bmid's restart: nothing is connected, and no monitor answers in the time that connecting has.
+fn a_step_waits_for_monitors(ceph: &Ceph, rig: &Rig<'_>) {
+    let (fresh, _scratch) = driver();
+    let step = rig.clone(Backing::image(id(1)), Backing::volume(id(2), 0));
+    let Step::Storage(step) = Step::from(step) else { unreachable!() };
+    ceph.signal("mon", "STOP");
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| fresh.apply(&step, &StepCx::PLAIN));
+        let asked = Rig { driver: &fresh, place: rig.place.clone(), datastore: rig.datastore };
+        assert!(!facts(&asked).available, "who only asks is told");
+        // Whoever was told so was given up by librados, and the step with it.
+        std::thread::sleep(std::time::Duration::from_secs(6).saturating_sub(begun.elapsed()));
+        ceph.signal("mon", "CONT");
+        assert!(held.join().unwrap().unwrap().changed, "it went on by itself");
     });
 }
 
