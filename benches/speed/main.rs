@@ -18,6 +18,7 @@ mod provision;
 mod restart;
 mod shell;
 mod target;
+mod vlans;
 
 use house::House;
 
@@ -25,12 +26,13 @@ use house::House;
 type Part = fn(&mut House);
 
 /// What can be measured, in the order in which it is: what needs a thousand nodes comes when they are there.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("provision", provision::run),
     ("shell", shell::run),
     ("many", many::run),
     ("restart", restart::run),
     ("client", command::run),
+    ("vlans", vlans::run),
     ("pools", pools::run),
     // Afterwards there is more than one tgtd.
     ("networks", networks::run),

@@ -41,6 +41,8 @@ pub enum NodeState {
     Deprovisioning,
     /// Cannot boot; `cause` says why.
     Error,
+    /// No network serves it: it has no target and no script. Its disk is there, and its place on its network is kept.
+    Detached,
 }
 
 /// A provisioned machine. Source: BMI ProvisionedInstance and ProvisionedNode.

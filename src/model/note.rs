@@ -109,6 +109,8 @@ pub struct NodeNote {
     pub target: TargetNote,
     /// Where it boots.
     pub network: NetworkNote,
+    /// No network serves it.
+    pub detached: Option<bool>,
 }
 
 /// A target, without secrets.

@@ -75,6 +75,11 @@ fn touched(
     };
     match (table, change) {
         (Table::Node, _) => disks_of(id)?,
+        (Table::Network, Change::Put(Row::Network(network))) => {
+            for node in view.ids(Index::NodesOf, &under(network.id, &[]))? {
+                disks_of(node)?;
+            }
+        }
         (Table::Target, Change::Put(Row::Target(target))) => disks_of(target.node)?,
         (Table::Attachment, Change::Put(Row::Attachment(attachment))) => {
             told.insert((BackingKind::Volume, attachment.volume));

@@ -153,4 +153,7 @@ ops! {
     VlanAdd = vlan::add::VlanAdd;
     VlanLs = vlan::list::VlanLs;
     VlanRm = vlan::remove::VlanRm;
+    NetworkUpdate = network::update::NetworkUpdate;
+    NetworkAttach = network::attach::NetworkAttach;
+    NetworkDetach = network::attach::NetworkDetach;
 }

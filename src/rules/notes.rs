@@ -3,8 +3,8 @@
 
 use crate::model::record::under;
 use crate::model::{
-    Attachment, Chap, Fault, Id, Image, ImageNote, Index, Network, NetworkNote, Node, NodeNote, Note, Snapshot,
-    SnapshotNote, Target, TargetNote, View, ViewExt, Volume, VolumeNote,
+    Attachment, Chap, Fault, Id, Image, ImageNote, Index, Network, NetworkNote, Node, NodeNote, NodeState, Note,
+    Snapshot, SnapshotNote, Target, TargetNote, View, ViewExt, Volume, VolumeNote,
 };
 use crate::rules::wanted;
 use crate::step::{Backing, BackingKind};
@@ -121,6 +121,7 @@ fn node(view: &dyn View, attachment: Attachment) -> Result<Option<NodeNote>, Fau
             chap: target.chap.map(|c: Chap| c.mode),
         },
         network,
+        detached: (node.state == NodeState::Detached).then_some(true),
     }))
 }
 

@@ -48,9 +48,10 @@ impl Rows {
         })
     }
 
-    /// The nodes of a network.
+    /// The nodes that a network serves.
     pub fn nodes_of(&self, network: Id) -> impl Iterator<Item = &NodeRecords> {
-        self.nodes.iter().filter(move |n| n.network.id == network)
+        let served = move |n: &&NodeRecords| n.network.id == network && n.node.state != NodeState::Detached;
+        self.nodes.iter().filter(served)
     }
 }
 
@@ -118,10 +119,12 @@ impl Expect {
                     view.get::<Volume>(b.id)?.is_none_or(|v| v.deleted_at.is_some() || v.generation != b.generation)
                 }
             },
-            Expect::NoTarget(network, node) => view.get::<Node>(*node)?.is_none_or(|n| n.network != *network),
-            Expect::NoEntry(network, node, mac) => {
-                view.get::<Node>(*node)?.is_none_or(|n| n.network != *network || n.mac != *mac)
+            Expect::NoTarget(network, node) => {
+                view.get::<Node>(*node)?.is_none_or(|n| n.network != *network || n.state == NodeState::Detached)
             }
+            Expect::NoEntry(network, node, mac) => view
+                .get::<Node>(*node)?
+                .is_none_or(|n| n.network != *network || n.mac != *mac || n.state == NodeState::Detached),
             Expect::NoNetwork(id) => view.get::<Network>(*id)?.is_none(),
         })
     }

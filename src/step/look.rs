@@ -40,6 +40,8 @@ pub enum Look {
     Contents(Id, PlaceKey),
     /// Worker: what one network's tgtd uses of what there is, without asking it. Answer: [`Fact::Room`].
     Room(Id),
+    /// Network: whether this host forwards packets between its interfaces. Answer: [`Fact::Routing`].
+    Routing,
 }
 
 /// A place, hashable.
@@ -58,6 +60,28 @@ impl From<&Place> for PlaceKey {
             Place::Folder { .. } => None,
         };
         PlaceKey { path: p.word(), rbd }
+    }
+}
+
+/// Whether a host, or one interface of it, hands packets of others on. bmid neither needs that nor changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routing {
+    /// IPv4 packets (net.ipv4.ip_forward).
+    pub ipv4: bool,
+    /// IPv6 packets (net.ipv6.conf.all.forwarding).
+    pub ipv6: bool,
+}
+
+impl Routing {
+    /// Which packets, for people; none if none.
+    #[must_use]
+    pub fn told(self) -> Option<&'static str> {
+        match (self.ipv4, self.ipv6) {
+            (false, false) => None,
+            (true, false) => Some("IPv4"),
+            (false, true) => Some("IPv6"),
+            (true, true) => Some("IPv4 and IPv6"),
+        }
     }
 }
 
@@ -234,4 +258,6 @@ pub enum Fact {
     RbdClient(Option<crate::model::Fault>),
     /// To [`Look::Room`]; none where no tgtd runs.
     Room(Option<Room>),
+    /// To [`Look::Routing`].
+    Routing(Routing),
 }

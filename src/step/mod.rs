@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::Id;
 pub use boot::{BootStep, DropEntry, Entry, Serve, Unserve};
 pub use look::{
-    Contents, DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Severity, StoreFound, Thing, VlanFacts,
+    Contents, DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Routing, Severity, StoreFound, Thing,
+    VlanFacts,
 };
 pub use network::{DropAddress, DropVlan, MakeVlan, NetworkStep, PutAddress};
 pub use room::{Amounts, Limit, Resource, Room};

@@ -28,6 +28,7 @@ mod ceph;
 mod disks;
 mod ends;
 mod faults;
+mod network_moves;
 mod networks;
 mod nodes;
 mod rebuild;

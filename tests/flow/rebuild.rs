@@ -58,6 +58,9 @@ async fn furnished() -> Rig {
     rig.run("node migrate web3 --mac 52:54:00:00:00:33 --network net2 --nic eno3").await;
     rig.run("node deprovision web4 --keep-volume=spare").await;
     rig.run("image copy golden bronze").await;
+    rig.run("network update net1 --router 10.9.0.254 --dns 10.9.0.253").await;
+    rig.run("network update net2 --everyone").await;
+    rig.run("network detach net2 web3").await;
     rig
 }
 

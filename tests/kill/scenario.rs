@@ -49,6 +49,7 @@ pub const GROUND: &[&str] = &[
 
 const NET2: &str = "network create net2 --interface eth2 --address 10.9.1.1/24 --range 10.9.1.100-10.9.1.150";
 const NET3: &str = "network create net3 --interface eth3 --vlan 103 --mtu 1400 --address 10.9.3.1/24";
+const DETACH: &str = "network detach net1 web1";
 const POOLED: &str = "vlan add 104-106";
 const AUTO: &str = "network create net4 --interface eth3 --vlan auto --address 10.9.4.1/24";
 /// A datastore of its own.
@@ -113,6 +114,11 @@ pub const SCENARIOS: &[Scenario] = &[
     plain("network.create", "on a VLAN of the pool", &[POOLED], &[AUTO]),
     plain("network.rm", "", &[NET2], &["network rm net2"]),
     plain("network.rm", "on a VLAN", &[NET3], &["network rm net3"]),
+    plain("network.update", "", &[WEB1], &["network update net1 --range 10.9.0.60-10.9.0.90 --router 10.9.0.254"]),
+    plain("network.update", "of a VLAN", &[NET3], &["network update net3 --mtu 1300 --dhcp proxy --name net5"]),
+    plain("network.attach", "", &[WEB1_CHAP, NET2], &["network attach net2 web1"]),
+    plain("network.attach", "of a detached node", &[WEB1_CHAP, DETACH], &["network attach net1 web1"]),
+    plain("network.detach", "", &[WEB1_CHAP], &[DETACH]),
     plain("vlan.add", "", &[], &[POOLED]),
     plain("vlan.rm", "", &[POOLED], &["vlan rm 104-105"]),
     special(plain("image.import", "", &[], &[OTHER]), Special::Import),

@@ -178,7 +178,8 @@ impl Sight {
             | Look::RbdClient
             | Look::Stores(_)
             | Look::Contents(..)
-            | Look::Room(_) => None,
+            | Look::Room(_)
+            | Look::Routing => None,
         };
         let (drivers, asked) = (Arc::clone(&self.drivers), look.clone());
         let ask = move || drivers.look(&asked);

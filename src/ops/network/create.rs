@@ -17,9 +17,6 @@ use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape
 use crate::rules::{allocate, wanted};
 use crate::step::Look;
 
-/// What a boot network's largest packet may be: IPv4's least that every machine takes, and the largest frames there are.
-const MTU: std::ops::RangeInclusive<u32> = 576..=65_535;
-
 /// Begin to serve boots on an interface.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
@@ -100,11 +97,7 @@ impl NetworkCreate {
                 Err(Fault::invalid("an MTU and a way of tagging are for VLANs")
                     .fix("give --vlan; an untagged interface is used as it is"))
             }
-            _ if self.mtu.is_some_and(|m| !(MTU.contains(&m))) => {
-                Err(Fault::invalid(format!("an MTU of {} does not fit a boot network", self.mtu.unwrap_or_default()))
-                    .fix(format!("use {} to {}", MTU.start(), MTU.end())))
-            }
-            _ => Ok(()),
+            _ => self.mtu.map_or(Ok(()), |mtu| place::check_mtu(mtu, None)),
         }
     }
 
@@ -201,7 +194,7 @@ impl Op for NetworkCreate {
     };
 
     fn looks(&self, _at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
-        Ok(vec![Look::Interfaces])
+        Ok(vec![Look::Interfaces, Look::Routing])
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {

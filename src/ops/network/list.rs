@@ -64,7 +64,7 @@ impl Op for NetworkShow {
     };
 
     fn looks(&self, at: &Asking<'_>) -> Result<Vec<Look>, Fault> {
-        Ok(vec![Look::Workers(find(at.view, at.project(), &self.network)?.id)])
+        Ok(vec![Look::Workers(find(at.view, at.project(), &self.network)?.id), Look::Routing])
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<NetworkView>, Fault> {

@@ -1,11 +1,13 @@
 //! Networks: where nodes boot.
 
 mod addresses;
+pub mod attach;
 pub mod create;
 pub mod list;
 mod place;
 mod pool;
 pub mod remove;
+pub mod update;
 
 use std::net::Ipv4Addr;
 
@@ -56,6 +58,8 @@ pub struct NetworkView {
     pub router: Option<Ipv4Addr>,
     /// The name servers that machines are told of.
     pub dns: Vec<Ipv4Addr>,
+    /// Which packets this host hands on between its interfaces: `none`, `IPv4`, ...; none where that was not asked.
+    pub host_forwards: Option<String>,
 }
 
 /// The network a command names. A bare name is the acting project's own, else everyone's.
@@ -123,5 +127,9 @@ pub fn view_of(view: &dyn View, network: &Network, facts: &Facts, defaults: &Def
         operation: network.operation,
         router: network.router,
         dns: network.dns.clone(),
+        host_forwards: match facts.get(&Look::Routing) {
+            Some(Fact::Routing(r)) => Some(r.told().unwrap_or("none").to_owned()),
+            _ => None,
+        },
     })
 }

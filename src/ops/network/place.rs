@@ -18,6 +18,27 @@ pub(super) fn interfaces<'a>(cx: &Cx<'a>) -> Result<&'a [InterfaceFacts], Fault>
     }
 }
 
+/// What a boot network's largest packet may be: IPv4's least that every machine takes, and the largest frames there are.
+const MTU: std::ops::RangeInclusive<u32> = 576..=65_535;
+
+/// Refuses a largest packet that no boot network has, or that the interface beneath does not carry.
+pub(super) fn check_mtu(mtu: u32, parent: Option<&InterfaceFacts>) -> Result<(), Fault> {
+    if !MTU.contains(&mtu) {
+        return Err(Fault::invalid(format!("an MTU of {mtu} does not fit a boot network")).fix(format!(
+            "use {} to {}",
+            MTU.start(),
+            MTU.end()
+        )));
+    }
+    match parent.filter(|p| mtu > p.mtu) {
+        Some(InterfaceFacts { name, mtu: most, .. }) => {
+            Err(Fault::invalid(format!("an MTU of {mtu} is more than the {most} of interface {name}"))
+                .fix(format!("raise it first: ip link set dev {name} mtu {mtu}")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What a network stands on.
 pub(super) struct Place {
     /// The interface as it is; with a VLAN its parent.
@@ -117,13 +138,7 @@ impl Place {
             return Err(Fault::conflict(format!("interface {name} is down"))
                 .fix(format!("bring it up: ip link set dev {name} up")));
         }
-        match self.mtu.filter(|m| *m > parent.mtu) {
-            Some(mtu) => {
-                Err(Fault::invalid(format!("an MTU of {mtu} is more than the {} of interface {name}", parent.mtu))
-                    .fix(format!("raise it first: ip link set dev {name} mtu {mtu}")))
-            }
-            None => Ok(()),
-        }
+        self.mtu.map_or(Ok(()), |mtu| check_mtu(mtu, Some(parent)))
     }
 
     fn check_elsewhere(&self, other: &InterfaceFacts) -> Result<(), Fault> {

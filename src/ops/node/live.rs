@@ -1,6 +1,6 @@
 //! Live sessions: what must not happen to a disk while its machine uses it, unless forced.
 
-use crate::model::{Fault, Kind};
+use crate::model::{Fault, Kind, NodeState};
 use crate::ops::Facts;
 use crate::rules::wanted::NodeRecords;
 use crate::step::{Fact, Look, Session};
@@ -23,7 +23,8 @@ pub fn sessions(records: &NodeRecords, facts: &Facts) -> (Option<Vec<Session>>, 
 
 /// Refuses when the node has a live session, or when that cannot be found out.
 pub fn refuse(records: &NodeRecords, facts: &Facts, force: bool, what: &str) -> Result<(), Fault> {
-    if force {
+    // A node that is detached has no target to have a session at.
+    if force || records.node.state == NodeState::Detached {
         return Ok(());
     }
     let name = &records.node.name;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::provision::{disk_claims, mac_free};
-use super::{NodeView, live};
-use crate::model::{Dhcp, Fault, Mac, Name, Node, Ref, Server, Target, ViewExt};
+use super::{NodeView, live, must_be_attached};
+use crate::model::{Dhcp, Fault, Mac, Name, Network, Node, NodeState, Ref, Server, ViewExt};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::{allocate, room, wanted::NodeRecords};
 use crate::step::{DropEntry, DropTarget, Look};
@@ -32,6 +32,67 @@ pub struct NodeMigrate {
     pub force: bool,
 }
 
+/// Gives a node a place on a network; on the one it is on it keeps what it has.
+pub fn place_on(cx: &mut Cx<'_>, new: &mut NodeRecords, network: Network) -> Result<(), Fault> {
+    if network.id == new.network.id {
+        return Ok(());
+    }
+    let (start, view) = (cx.number(), cx.view);
+    new.node.network = network.id;
+    new.node.address = match network.dhcp {
+        Dhcp::Serve => Some(allocate::address(view, &network, start, &[])?),
+        Dhcp::Proxy | Dhcp::Off => None,
+    };
+    new.target.network = network.id;
+    new.target.tid = allocate::tid(view, network.id, || cx.number(), &[])?;
+    new.network = network;
+    Ok(())
+}
+
+/// The question whether the network a command names has room for a node.
+pub fn room_look(at: &Asking<'_>, network: &Ref) -> Result<Look, Fault> {
+    Ok(room::look(&crate::ops::network::find(at.view, at.project(), network)?))
+}
+
+/// The part that has a node boot as in `new`: what is missing there is made, then what it had is taken away.
+pub fn transfer(cx: &Cx<'_>, old: &NodeRecords, new: &NodeRecords, force: bool, what: &str) -> Result<PartPlan, Fault> {
+    live::refuse(old, cx.facts, force, what)?;
+    let detached = old.node.state == NodeState::Detached;
+    let elsewhere = old.network.id != new.network.id;
+    let mut part = PartPlan::default();
+    disk_claims(&mut part, old);
+    part.uses.push(new.network.id);
+    if elsewhere || detached {
+        let store = cx.view.must::<Server>(new.boot()?.volume.datastore)?;
+        room::must_fit(cx.view, cx.facts.get(&room::look(&new.network)), &new.network, &store, 1)?;
+        part.script.first(new.make_target());
+    }
+    if old.node.mac != new.node.mac || elsewhere || detached {
+        part.script.first(new.entry(cx.defaults));
+    }
+    if !detached && (old.node.mac != new.node.mac || elsewhere) {
+        part.script.then(DropEntry { network: old.network.id, node: old.node.id, mac: old.node.mac });
+    }
+    if !detached && elsewhere {
+        part.script.then(DropTarget {
+            network: old.network.id,
+            tid: old.target.tid,
+            iqn: old.target.iqn.clone(),
+            account: old.target.chap.as_ref().map(|c| c.user.clone()),
+            force,
+            // They are served on.
+            luns: Vec::new(),
+        });
+    }
+    let state = if detached { NodeState::Ready } else { new.node.state };
+    part.commit.push(new.target.clone().into());
+    part.row(
+        Node { operation: Some(cx.operation), ..old.node.clone() },
+        Node { operation: None, state, ..new.node.clone() },
+    );
+    Ok(part)
+}
+
 impl NodeMigrate {
     /// The records as they shall stand.
     fn moved(&self, cx: &mut Cx<'_>, old: &NodeRecords) -> Result<NodeRecords, Fault> {
@@ -44,21 +105,7 @@ impl NodeMigrate {
         };
         if let Some(r) = &self.network {
             let network = crate::ops::network::usable(cx.view, cx.project(), &old.node.owner, r)?;
-            if network.id != old.network.id {
-                let (start, view) = (cx.number(), cx.view);
-                new.node.network = network.id;
-                new.node.address = if network.dhcp == Dhcp::Serve {
-                    Some(allocate::address(view, &network, start, &[])?)
-                } else {
-                    None
-                };
-                new.target = Target {
-                    network: network.id,
-                    tid: allocate::tid(view, network.id, || cx.number(), &[])?,
-                    ..old.target.clone()
-                };
-                new.network = network;
-            }
+            place_on(cx, &mut new, network)?;
         }
         Ok(new)
     }
@@ -86,7 +133,7 @@ impl Op for NodeMigrate {
         let old = NodeRecords::load(at.view, at.view.node(at.project(), &self.node)?)?;
         let mut looks = vec![live::look(&old)];
         if let Some(network) = &self.network {
-            looks.push(room::look(&crate::ops::network::find(at.view, at.project(), network)?));
+            looks.push(room_look(at, network)?);
         }
         Ok(looks)
     }
@@ -99,37 +146,8 @@ impl Op for NodeMigrate {
         if same_place && old.node.mac == new.node.mac && old.node.nic == new.node.nic {
             return Ok(Plan::already("node", old.node.id, &old.node.name));
         }
-        live::refuse(&old, cx.facts, self.force, "migrated")?;
-        let mut part = PartPlan::default();
-        disk_claims(&mut part, &old);
-        part.uses.push(new.network.id);
-        if !same_place {
-            let store = cx.view.must::<Server>(new.boot()?.volume.datastore)?;
-            room::must_fit(cx.view, cx.facts.get(&room::look(&new.network)), &new.network, &store, 1)?;
-            part.script.first(new.make_target());
-        }
-        if old.node.mac != new.node.mac || !same_place {
-            part.script.first(new.entry(cx.defaults));
-            part.script.then(DropEntry { network: old.network.id, node: old.node.id, mac: old.node.mac });
-        }
-        if !same_place {
-            let account = old.target.chap.as_ref().map(|c| c.user.clone());
-            part.script.then(DropTarget {
-                network: old.network.id,
-                tid: old.target.tid,
-                iqn: old.target.iqn.clone(),
-                account,
-                force: self.force,
-                // They are served on.
-                luns: Vec::new(),
-            });
-        }
-        part.commit.push(new.target.clone().into());
-        part.row(
-            Node { operation: Some(cx.operation), ..old.node.clone() },
-            Node { operation: None, ..new.node.clone() },
-        );
-        Ok(part.into())
+        must_be_attached(&old)?;
+        Ok(transfer(cx, &old, &new, self.force, "migrated")?.into())
     }
 
     fn answer(&self, at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {

@@ -91,6 +91,16 @@ pub struct NodeView {
     pub disk_by: String,
 }
 
+/// Refuses what needs a target or a script, of a node that has none.
+pub fn must_be_attached(records: &NodeRecords) -> Result<(), Fault> {
+    let (name, network) = (&records.node.name, &records.network.name);
+    if records.node.state != NodeState::Detached {
+        return Ok(());
+    }
+    Err(Fault::conflict(format!("node {name} is detached: no network serves it"))
+        .fix(format!("`bmictl network attach {network} {name}` first, or another network")))
+}
+
 /// The nodes an operation has changed, as shown. Who was logged in before it may be no more, and is not told.
 pub fn changed(at: &Answering<'_>) -> Result<Vec<NodeView>, Fault> {
     let of = |id| view_of(at.view, at.view.must::<Node>(id)?, &Facts::default(), at.defaults);

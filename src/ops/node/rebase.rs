@@ -57,6 +57,7 @@ pub struct Swap {
 
 /// The part that clones `swap.from` into the volume's next generation, puts it behind the LUN and gives the old one up.
 pub fn swap_part(cx: &Cx<'_>, records: &NodeRecords, swap: &Swap) -> Result<PartPlan, Fault> {
+    super::must_be_attached(records)?;
     let disk = records.boot()?;
     let old = &disk.volume;
     let new = Volume { generation: old.generation + 1, image: swap.image, size_bytes: swap.size, ..old.clone() };

@@ -185,6 +185,7 @@ impl Op for NodeChapSecret {
         let (records, chap) = self.records(cx)?;
         let name = &records.node.name;
         if self.rotate {
+            super::must_be_attached(&records)?;
             return Ok(Self::rotated(cx, &records, &chap).into());
         }
         match (&chap.mode, &chap.shown) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use bmi::model::Cidr;
-use bmi::step::InterfaceFacts;
+use bmi::step::{InterfaceFacts, Routing};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
@@ -77,6 +77,16 @@ pub(super) fn told(mark: &Mark, host: &Host) -> Vec<InterfaceFacts> {
 fn sysfs_mtu(name: &str) -> Option<u32> {
     let path: PathBuf = ["/sys/class/net", name, "mtu"].iter().collect();
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Whether packets that come in on an interface are handed on; of `all`, whether the host does so at all.
+pub(super) fn routing(name: &str) -> Routing {
+    // Answered for the network namespace of the thread that reads. What is not there forwards nothing.
+    let on = |family: &str| {
+        let path: PathBuf = ["/proc/sys/net", family, "conf", name, "forwarding"].iter().collect();
+        std::fs::read_to_string(path).is_ok_and(|t| t.trim() != "0")
+    };
+    Routing { ipv4: on("ipv4"), ipv6: on("ipv6") }
 }
 
 /// Whether the interface takes IPv6 addresses.

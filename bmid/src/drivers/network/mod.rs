@@ -24,7 +24,9 @@ use std::net::IpAddr;
 
 use bmi::model::{Cidr, Id, Kind};
 use bmi::step::network::ipv6_prefix;
-use bmi::step::{DropAddress, Fact, Finding, InterfaceFacts, Look, NetworkStep, PutAddress, Scope, Seen, Severity};
+use bmi::step::{
+    DropAddress, Fact, Finding, InterfaceFacts, Look, NetworkStep, PutAddress, Routing, Scope, Seen, Severity,
+};
 
 use super::{Done, Driver, DriverError, Paths, StepCx};
 use facts::{Interface, interfaces};
@@ -197,8 +199,11 @@ impl Driver for Netlink {
         let all = || self.host.now(|| "list interfaces".to_owned()).map(|host| facts::told(&self.mark, &host));
         match look {
             Look::Interfaces => Some(all().map(Fact::Interfaces)),
+            Look::Routing => Some(Ok(Fact::Routing(facts::routing("all")))),
             Look::Doctor { networks } => {
-                let told = |n: &(Id, String, String), all: &[_]| findings(all, n, facts::ipv6_is_on(&n.1));
+                let told = |n: &(Id, String, String), all: &[_]| {
+                    findings(all, n, facts::ipv6_is_on(&n.1), facts::routing(&n.1))
+                };
                 Some(all().map(|all| networks.iter().flat_map(|n| told(n, &all)).collect()).map(Fact::Findings))
             }
             _ => None,
@@ -207,7 +212,12 @@ impl Driver for Netlink {
 }
 
 /// What is wrong with one network's interface.
-fn findings(all: &[InterfaceFacts], (_, name, address): &(Id, String, String), ipv6: bool) -> Vec<Finding> {
+fn findings(
+    all: &[InterfaceFacts],
+    (_, name, address): &(Id, String, String),
+    ipv6: bool,
+    routing: Routing,
+) -> Vec<Finding> {
     let finding = |severity, found: String, fix: &str| Finding {
         check: format!("interface {name}"),
         severity,
@@ -235,8 +245,15 @@ fn findings(all: &[InterfaceFacts], (_, name, address): &(Id, String, String), i
         let found = "IPv6 is off there: every machine waits 16 seconds for a router advertisement".to_owned();
         out.push(finding(Severity::Warning, found, "switch it on: sysctl net.ipv6.conf.INTERFACE.disable_ipv6=0"));
     }
+    if let Some(which) = routing.told() {
+        let found =
+            format!("this host forwards {which} packets that come in there: its machines reach other networks by it");
+        let fix = "bmid needs no forwarding: sysctl net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0, or filter it";
+        out.push(finding(Severity::Warning, found, fix));
+    }
     if out.is_empty() {
-        out.push(finding(Severity::Ok, format!("up, MTU {}, has {address}", at.mtu), ""));
+        let found = format!("up, MTU {}, has {address}, and nothing that comes in there is forwarded", at.mtu);
+        out.push(finding(Severity::Ok, found, ""));
     }
     out
 }

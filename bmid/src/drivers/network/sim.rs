@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bmi::model::{Cidr, Kind};
-use bmi::step::{DropVlan, Fact, InterfaceFacts, Look, MakeVlan, NetworkStep, Scope, Seen, VlanFacts};
+use bmi::step::{DropVlan, Fact, InterfaceFacts, Look, MakeVlan, NetworkStep, Routing, Scope, Seen, VlanFacts};
 
 use super::vlan::{self, Link, Mark, Todo};
 
@@ -23,6 +23,7 @@ pub struct SimNetwork {
 /// Objects: an address by itself, saying on which interface.
 const ADDRESS: &str = "address";
 const INTERFACE: &str = "interface";
+const ROUTING: &str = "routing";
 /// Objects: the step that made an interface on a VLAN, by its name.
 const VLAN: &str = "vlan";
 
@@ -61,6 +62,11 @@ impl SimNetwork {
             }
         }
         Ok(all.into_values().collect())
+    }
+
+    /// What a test says the host does: object `host` of kind `routing`.
+    fn routing(&self) -> Routing {
+        self.world.get(ROUTING, "host").ok().flatten().unwrap_or_default()
     }
 
     /// As the kernel would list them.
@@ -158,11 +164,11 @@ impl Driver for SimNetwork {
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
         match look {
+            Look::Routing => Some(Ok(Fact::Routing(self.routing()))),
             Look::Interfaces => Some(self.interfaces().map(Fact::Interfaces)),
-            Look::Doctor { networks } => Some(
-                self.interfaces()
-                    .map(|all| Fact::Findings(networks.iter().flat_map(|n| super::findings(&all, n, true)).collect())),
-            ),
+            Look::Doctor { networks } => Some(self.interfaces().map(|all| {
+                Fact::Findings(networks.iter().flat_map(|n| super::findings(&all, n, true, self.routing())).collect())
+            })),
             _ => None,
         }
     }

@@ -144,10 +144,24 @@ fn the_doctor_sees_what_is_wrong_with_an_interface() {
     rack.engine(|| {
         let network = id();
         let error = |text: &str| (Severity::Error, text.to_owned());
+        // What a namespace begins with follows the host.
+        let forwards = |v4: &str, v6: &str| {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", v4).unwrap();
+            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", v6).unwrap();
+            let Fact::Routing(routing) = real().look(&Look::Routing).unwrap().unwrap() else { panic!() };
+            routing.told()
+        };
+        assert_eq!(forwards("0", "0"), None);
         assert_eq!(doctor(network, "nowhere", "10.9.0.1/24"), [error("this host h")]);
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [error("the engine'")]);
         apply(&real(), &steps(network, "v0", "10.9.0.1/24", true).0).unwrap();
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Ok, "up, MTU 150".to_owned())]);
+        assert_eq!(forwards("1", "0"), Some("IPv4"));
+        assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "this host f".to_owned())]);
+        assert_eq!(
+            [forwards("0", "1"), forwards("1", "1"), forwards("0", "0")],
+            [Some("IPv6"), Some("IPv4 and IPv6"), None]
+        );
         sh("ip link set v0 mtu 1400");
         assert_eq!(doctor(network, "v0", "10.9.0.1/24"), [(Severity::Warning, "its MTU is ".to_owned())]);
         sh("ip link set v0 mtu 1500 down");

@@ -257,7 +257,7 @@ impl Work<'_> {
             nic: note.nic.clone(),
             network: network.id,
             address: self.address(&network, note, with)?,
-            state: NodeState::Ready,
+            state: if note.detached == Some(true) { NodeState::Detached } else { NodeState::Ready },
             cause: None,
             settings: note.settings.clone(),
             created_at: note.created_at,
