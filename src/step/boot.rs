@@ -34,6 +34,15 @@ pub struct Unserve {
     pub network: Id,
 }
 
+/// Lays out a network's boot service otherwise. Programs that serve it read their configuration once: they are to be restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeServe {
+    /// How it shall be.
+    pub to: Serve,
+    /// How it was.
+    pub from: Serve,
+}
+
 /// CHAP credentials for a script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptSecret {
@@ -83,8 +92,9 @@ pub struct DropEntry {
 
 family! {
     /// Steps of the boot drivers.
-    BootStep in Boot { Serve, Unserve, Entry, DropEntry } undo {
+    BootStep in Boot { Serve, Unserve, Entry, DropEntry, ChangeServe } undo {
         Serve => |s| Unserve { network: s.network },
+        ChangeServe => |s| ChangeServe { to: s.from.clone(), from: s.to.clone() },
         Entry => |s| DropEntry { network: s.network, node: s.node, mac: s.mac },
     }
 }
@@ -98,6 +108,7 @@ impl BootStep {
             BootStep::Unserve(s) => s.network,
             BootStep::Entry(s) => s.network,
             BootStep::DropEntry(s) => s.network,
+            BootStep::ChangeServe(s) => s.to.network,
         }
     }
 
@@ -107,6 +118,7 @@ impl BootStep {
             BootStep::Unserve(s) => format!("take the boot service of network {} away", s.network),
             BootStep::Entry(s) => format!("write the boot script of {} ({})", s.hostname, s.mac),
             BootStep::DropEntry(s) => format!("take the boot script of {} away", s.mac),
+            BootStep::ChangeServe(s) => format!("lay out the boot service of network {} otherwise", s.to.network),
         }
     }
 }

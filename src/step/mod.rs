@@ -18,7 +18,7 @@ pub mod worker;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Id;
-pub use boot::{BootStep, DropEntry, Entry, Serve, Unserve};
+pub use boot::{BootStep, ChangeServe, DropEntry, Entry, Serve, Unserve};
 pub use look::{
     Contents, DatastoreFacts, Fact, Finding, Health, InterfaceFacts, Look, Routing, Severity, StoreFound, Thing,
     VlanFacts,
@@ -31,7 +31,7 @@ pub use storage::{
     StorageStep, TakeOver, UnmakeStore,
 };
 pub use target::{Account, ClosePortal, DropTarget, Lun, MakeTarget, OpenPortal, SwapAccount, SwapLun, TargetStep};
-pub use worker::{StartWorker, StopWorker, WorkerKind, WorkerStep};
+pub use worker::{RestartWorker, StartWorker, StopWorker, WorkerKind, WorkerStep};
 
 /// One outside effect.
 #[derive(std::clone::Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

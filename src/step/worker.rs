@@ -51,9 +51,25 @@ pub struct StopWorker {
     pub kind: WorkerKind,
 }
 
+/// Has a worker run that began after this step did: it has read what is configured now. One step, since steps behind an
+/// operation's line do not wait for one another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartWorker {
+    /// What shall run.
+    pub start: StartWorker,
+}
+
+impl RestartWorker {
+    /// What ends the one that runs.
+    #[must_use]
+    pub fn stop(&self) -> StopWorker {
+        StopWorker { network: self.start.network, kind: self.start.kind }
+    }
+}
+
 family! {
     /// Steps of the worker drivers.
-    WorkerStep in Worker { StartWorker, StopWorker } undo {
+    WorkerStep in Worker { StartWorker, StopWorker, RestartWorker } undo {
         StartWorker => |s| StopWorker { network: s.network, kind: s.kind },
     }
 }
@@ -65,6 +81,7 @@ impl WorkerStep {
         match self {
             WorkerStep::StartWorker(s) => s.network,
             WorkerStep::StopWorker(s) => s.network,
+            WorkerStep::RestartWorker(s) => s.start.network,
         }
     }
 
@@ -74,6 +91,7 @@ impl WorkerStep {
         match self {
             WorkerStep::StartWorker(s) => (s.network, s.kind),
             WorkerStep::StopWorker(s) => (s.network, s.kind),
+            WorkerStep::RestartWorker(s) => (s.start.network, s.start.kind),
         }
     }
 
@@ -81,6 +99,7 @@ impl WorkerStep {
         match self {
             WorkerStep::StartWorker(s) => format!("start {} of network {}", s.kind.as_str(), s.network),
             WorkerStep::StopWorker(s) => format!("stop {} of network {}", s.kind.as_str(), s.network),
+            WorkerStep::RestartWorker(s) => format!("restart {} of network {}", s.start.kind.as_str(), s.start.network),
         }
     }
 }

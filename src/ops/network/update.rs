@@ -11,7 +11,7 @@ use crate::model::record::under;
 use crate::model::{Dhcp, EngineNetwork, Fault, Index, Name, Network, NetworkState, Node, Owner, Range, Ref, ViewExt};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::wanted;
-use crate::step::{Look, StopWorker, WorkerKind};
+use crate::step::{ChangeServe, Look, RestartWorker};
 
 /// Change what a network is called, whose it is and what machines are told there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -210,10 +210,10 @@ impl Op for NetworkUpdate {
             part.script.then(vlan);
         }
         if before.serve != want.serve {
-            // dnsmasq reads its configuration once. Leases are in a file, tgtd goes on: no machine notices.
-            part.script.then(want.serve);
-            part.script.then(StopWorker { network: new.id, kind: WorkerKind::Dnsmasq });
-            part.script.then(want.dnsmasq);
+            // Leases are in a file and tgtd goes on: no machine notices.
+            part.script.first(ChangeServe { to: want.serve, from: before.serve });
+            part.script.then(RestartWorker { start: want.dnsmasq });
+            part.script.then(RestartWorker { start: want.http });
         }
         part.commit.push(on.into());
         part.row(Network { operation: Some(cx.operation), ..old.network }, Network { operation: None, ..new });

@@ -79,6 +79,7 @@ impl Driver for Dnsmasq {
         let layout = layout::Layout::new(&self.paths, step.network());
         let changed = match step {
             BootStep::Serve(s) => layout.serve(s)?,
+            BootStep::ChangeServe(s) => layout.serve(&s.to)?,
             BootStep::Unserve(_) => layout.unserve()?,
             BootStep::Entry(e) => layout.put(e, &script_of(e, &*self.unseal)?)?,
             BootStep::DropEntry(d) => layout.drop(d)?,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bmi::model::{Id, Mac};
-use bmi::step::{BootStep, Entry, Fact, Finding, Look, Scope, Seen, Severity};
+use bmi::step::{BootStep, ChangeServe, Entry, Fact, Finding, Look, Scope, Seen, Severity};
 use serde::{Deserialize, Serialize};
 
 use super::{digest, refused, script_of, service_digest};
@@ -44,7 +44,9 @@ impl SimBoot {
     fn do_it(&self, step: &BootStep) -> Result<bool, DriverError> {
         let network = step.network();
         match step {
-            BootStep::Serve(s) => self.world.put(SERVICE, &network.to_string(), &Service { digest: service_digest(s) }),
+            BootStep::Serve(s) | BootStep::ChangeServe(ChangeServe { to: s, .. }) => {
+                self.world.put(SERVICE, &network.to_string(), &Service { digest: service_digest(s) })
+            }
             BootStep::Unserve(_) => {
                 let mut changed = self.world.del(SERVICE, &network.to_string())?;
                 for (mac, _) in self.machines(network)? {
@@ -88,6 +90,7 @@ impl Driver for SimBoot {
     fn apply(&self, step: &BootStep, _: &StepCx<'_>) -> Result<Done, DriverError> {
         let point = match step {
             BootStep::Serve(_) => "boot.serve",
+            BootStep::ChangeServe(_) => "boot.change_serve",
             BootStep::Unserve(_) => "boot.unserve",
             BootStep::Entry(_) => "boot.entry",
             BootStep::DropEntry(_) => "boot.drop_entry",

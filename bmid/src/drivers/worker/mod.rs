@@ -395,6 +395,7 @@ impl Driver for Workers {
         match step {
             WorkerStep::StartWorker(s) => self.start(s),
             WorkerStep::StopWorker(s) => self.stop(s),
+            WorkerStep::RestartWorker(s) => self.stop(&s.stop()).and_then(|_| self.start(&s.start)),
         }
         .map(Done::changed)
     }

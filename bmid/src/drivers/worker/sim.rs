@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bmi::model::{Id, Kind};
-use bmi::step::{Fact, Health, Look, Room, Scope, Seen, WorkerKind, WorkerStep};
+use bmi::step::{Fact, Health, Look, Room, Scope, Seen, StopWorker, WorkerKind, WorkerStep};
 use serde::{Deserialize, Serialize};
 
 use super::{Death, KINDS, Watch};
@@ -100,6 +100,12 @@ impl SimWorkers {
         }
         Ok(())
     }
+
+    fn stop(&self, s: &StopWorker) -> Result<bool, DriverError> {
+        self.known().remove(&(s.network, s.kind));
+        self.lose_memory(s.network, s.kind)?;
+        self.world.del(WORKER, &name(s.network, s.kind))
+    }
 }
 
 fn name(network: Id, kind: WorkerKind) -> String {
@@ -112,11 +118,10 @@ impl Driver for SimWorkers {
     fn apply(&self, step: &WorkerStep, _: &StepCx<'_>) -> Result<Done, DriverError> {
         match step {
             WorkerStep::StartWorker(s) => self.world.around("worker.start", || self.start(s)),
-            WorkerStep::StopWorker(s) => self.world.around("worker.stop", || {
-                self.known().remove(&(s.network, s.kind));
-                self.lose_memory(s.network, s.kind)?;
-                self.world.del(WORKER, &name(s.network, s.kind))
-            }),
+            WorkerStep::StopWorker(s) => self.world.around("worker.stop", || self.stop(s)),
+            WorkerStep::RestartWorker(s) => {
+                self.world.around("worker.restart", || self.stop(&s.stop()).and_then(|_| self.start(&s.start)))
+            }
         }
         .map(Done::changed)
     }

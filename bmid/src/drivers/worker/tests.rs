@@ -255,7 +255,7 @@ fn workers_survive_the_death_of_who_started_them_and_are_found_again() {
 }
 
 #[test]
-fn a_death_is_told_once_and_a_stop_is_none() {
+fn a_death_is_told_once_and_a_stop_or_restart_is_none() {
     let g = Ground::new();
     let workers = g.workers();
     for kind in KINDS {
@@ -270,6 +270,9 @@ fn a_death_is_told_once_and_a_stop_is_none() {
         assert!(g.apply(&workers, &start).unwrap(), "it starts again over what the dead one left");
         let Fact::Workers(health) = workers.look(&Look::Workers(g.network)).unwrap().unwrap() else { panic!() };
         assert_eq!(health.iter().find(|h| h.kind == kind).unwrap().restarts, 1);
+        let (before, WorkerStep::StartWorker(again)) = (g.pid(kind).unwrap(), start) else { panic!() };
+        g.apply(&workers, &WorkerStep::RestartWorker(bmi::step::RestartWorker { start: again })).unwrap();
+        assert!(gone(before) && g.pid(kind).is_some_and(|p| p != before), "another one runs");
         g.apply(&workers, &stop).unwrap();
         assert_eq!(workers.died(Duration::ZERO), vec![]);
     }

@@ -4,7 +4,7 @@ mod real;
 
 use bmi::model::{Cidr, Dhcp, Id, Mac, Sealed};
 use bmi::step::boot::ScriptSecret;
-use bmi::step::{BootStep, DropEntry, Entry, Fact, Look, Scope, Seen, Serve, Step, Unserve};
+use bmi::step::{BootStep, ChangeServe, DropEntry, Entry, Fact, Look, Scope, Seen, Serve, Step, Undoable, Unserve};
 
 use super::sim::SimBoot;
 use super::*;
@@ -75,6 +75,12 @@ fn suite(driver: &impl Driver<Step = BootStep>) {
     assert!(driver.apply(&step(entry.clone()), &StepCx::PLAIN).is_err(), "an entry needs a layout");
     apply(driver, serve.clone());
     assert_eq!(driver.observe(&Scope::Networks).unwrap(), vec![Seen::Network(network)]);
+    let other = Serve { router: Some("10.9.0.254".parse().unwrap()), ..serve.clone() };
+    let change = ChangeServe { to: other.clone(), from: serve.clone() };
+    assert!(apply(driver, change.clone()) && !apply(driver, change.clone()));
+    assert!(driver.observe(&scope(network)).unwrap().contains(&Seen::Service(service_digest(&other))));
+    assert!(driver.apply(&step(change.undo()), &StepCx::PLAIN).unwrap().changed);
+    assert!(served(&driver.observe(&scope(network)).unwrap()));
     both_ways(driver, &scope(network), &step(entry.clone()), &step(dropped(&entry)), &|seen| seen.contains(&there));
 
     apply(driver, entry.clone());
