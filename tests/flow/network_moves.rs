@@ -139,6 +139,7 @@ async fn a_network_changes_what_machines_are_told_while_nodes_are_on_it_and_noth
         ("lab --name net2".to_owned(), Kind::Duplicate, "network net2 already"),
         ("lab --owner alice".to_owned(), Kind::Conflict, "nodes of other projects"),
         ("net2 --mtu 9000".to_owned(), Kind::Invalid, "more than the 1500"),
+        ("net2 --dhcp ipv6".to_owned(), Kind::Conflict, "another network"),
         ("net2 --mtu 100".to_owned(), Kind::Invalid, "does not fit"),
     ] {
         refused(&rig, &format!("network update {line}"), kind, told).await;

@@ -47,7 +47,7 @@ pub struct NetworkUpdate {
     #[arg(long, conflicts_with = "dns")]
     #[serde(default)]
     pub no_dns: bool,
-    /// serve, proxy or off; only while no node is on it
+    /// serve, proxy or off (ipv6 neither comes nor goes); only while no node is on it
     #[arg(long)]
     #[serde(default)]
     pub dhcp: Option<Dhcp>,
@@ -133,6 +133,11 @@ impl NetworkUpdate {
                 some_of(&all)
             ))
             .fix("make another network and `bmictl network attach` them to it"));
+        }
+        if (old.network.dhcp == Dhcp::Ipv6) != (new.dhcp == Dhcp::Ipv6) {
+            let why =
+                format!("network {name} cannot change to ipv6 or from it: its targets would be at another address");
+            return Err(Fault::conflict(why).fix("make another network"));
         }
         let others: Vec<&Node> =
             all.into_iter().filter(|n| new.owner.as_ref().is_some_and(|o| *o != n.owner)).collect();

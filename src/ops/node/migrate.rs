@@ -41,7 +41,7 @@ pub fn place_on(cx: &mut Cx<'_>, new: &mut NodeRecords, network: Network) -> Res
     new.node.network = network.id;
     new.node.address = match network.dhcp {
         Dhcp::Serve => Some(allocate::address(view, &network, start, &[])?),
-        Dhcp::Proxy | Dhcp::Off => None,
+        Dhcp::Proxy | Dhcp::Off | Dhcp::Ipv6 => None,
     };
     new.target.network = network.id;
     new.target.tid = allocate::tid(view, network.id, || cx.number(), &[])?;
