@@ -129,7 +129,8 @@ fn killed(house: &mut House) {
     assert!(sockets.len() >= FULL, "{} networks have targets", sockets.len());
     let before: Vec<_> = sockets.iter().map(|s| target::count(s)).collect();
     house.kill();
-    sh("killall -9 tgtd dnsmasq");
+    // The third worker of each is bmid's own program.
+    sh("killall -9 tgtd dnsmasq; pkill -9 -f -- --boot-files || true");
     let begun = Instant::now();
     house.up();
     let end = begun + Duration::from_secs(300);

@@ -22,7 +22,7 @@ use crate::drivers::{DriverSet, Paths, Unseal, worker};
 use crate::listen::{self, Limits, Made};
 use crate::run::{self, Cancel, Engine};
 use crate::store::lock::{self, Lock, NoLock};
-use crate::store::{LOG_BYTES, Opened, Options, Store};
+use crate::store::{LOG_BYTES, Opened, Options, Store, keep_memory_together};
 
 /// How long opening the state may take: a large one is read through once.
 const OPENING: Duration = Duration::from_secs(300);
@@ -41,6 +41,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.check {
         return check(&config);
     }
+    keep_memory_together();
     let log = log::start(&config.log)?;
     let passed = listen::inherited()?;
     let asked = manager::signals()?;

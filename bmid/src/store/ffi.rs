@@ -1,5 +1,6 @@
-//! The one call to the C library that no crate here wraps: giving memory back. Nothing else may be added without a reason.
-#![allow(unsafe_code, reason = "malloc_trim has no safe wrapper")]
+//! The calls to the C library's allocator that no crate here wraps: giving memory back, and keeping it together. Nothing else may be
+//! added without a reason.
+#![allow(unsafe_code, reason = "malloc_trim and mallopt have no safe wrappers")]
 
 /// Gives back to the system what the allocator holds and nobody uses. Takes some milliseconds: never on the way of an answer.
 pub(crate) fn give_back_memory() {
@@ -7,5 +8,15 @@ pub(crate) fn give_back_memory() {
     {
         // SAFETY: malloc_trim takes a number, touches only free memory of the allocator, and may be called from any thread.
         unsafe { libc::malloc_trim(0) };
+    }
+}
+
+/// Has all threads allocate from two heaps, instead of eight for each core: what a hundred threads need one after another is else
+/// held once for each of them. Called before there are threads.
+pub(crate) fn keep_memory_together() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: mallopt takes two numbers; before other threads run nobody is in the allocator.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
     }
 }

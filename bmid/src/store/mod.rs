@@ -34,7 +34,7 @@ use bmi::model::{Fault, Kind, Meta, View};
 pub use check::UsageDrift;
 pub use codec::{DecodeError, recode_row};
 pub use commit::{OnDurable, OnFailed, Ticket};
-pub(crate) use ffi::give_back_memory;
+pub(crate) use ffi::{give_back_memory, keep_memory_together};
 pub use journal::{EventFilter, Purged};
 pub use log::{BadLog, LOG_BYTES, read_log, recode_log};
 pub use open::{OpenError, Opened, Options};

@@ -89,15 +89,6 @@ fn beside_bmid(name: &str) -> Option<PathBuf> {
     found.canonicalize().ok()
 }
 
-/// Waits for a worker's end in the background, so that it does not stay in the kernel's list.
-pub(super) fn reap(mut child: Child) {
-    let wait = move || {
-        let _ = child.wait();
-    };
-    // Without the thread a dead worker stays listed until bmid ends, and is known to be dead all the same.
-    let _ = std::thread::Builder::new().name("reap".to_owned()).stack_size(64 << 10).spawn(wait);
-}
-
 /// The last lines of a worker's log, for an error.
 pub(super) fn last_words(paths: &Paths, network: Id, kind: WorkerKind) -> String {
     let read = || -> std::io::Result<String> {

@@ -18,6 +18,7 @@
 
 mod detached;
 mod probe;
+mod reap;
 mod room;
 pub mod sim;
 mod systemd;
@@ -215,7 +216,7 @@ impl Workers {
             if probe::ready(&self.inner.paths, s.network, s.kind)
                 && probe::answers(&self.inner.paths, s.network, s.kind, probe::ANSWER)
             {
-                detached::reap(child);
+                reap::reap(child);
                 return Ok(());
             }
             if Instant::now() > end {
