@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::family;
 use crate::model::{Cidr, Dhcp, Id, Mac, Range, Sealed};
 
+/// The port of boot files by HTTP. Above 1024, so that the server needs no right at all, and not one that web servers of the host take on
+/// all its addresses: whoever is sent here is told the port, too.
+pub const HTTP_PORT: u16 = 8067;
+
 /// Lays out a network's boot service: folder, dnsmasq's configuration, boot loaders, the script that finds the machine's
 /// own one. The process itself is a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,3 +98,27 @@ async fn reconcile_makes_a_vlans_interface_again_and_removes_one_that_nobody_wan
     assert_eq!(rig.world(), whole);
     rig.run("network create b --interface eth3 --vlan 200 --address 10.11.0.1/24").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_on_a_trunk_is_told_how_to_go_over_to_its_vlan_and_no_other_is() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    rig.run("network create t100 --interface eth2 --vlan 100 --address 10.10.0.1/24").await;
+    let line = "node provision w1 --image golden --mac 52:54:00:00:00:01 --network t100";
+    let trunk = format!("{line} --vlan-in-firmware");
+    let untagged = trunk.replace("t100", "net1");
+    assert!(rig.refuse(&untagged).await.to_string().contains("on no VLAN"));
+    rig.run(&trunk).await;
+    assert!(!rig.run(&trunk).await.end.changed);
+    let start = rig.run("node boot-script w1 --start").await;
+    let start = start.one()["script"].as_str().unwrap().to_owned();
+    for part in
+        ["} 52:54:00:00:00:01 &&", "vcreate --tag 100 net${n} ", "chain --autofree http://10.10.0.1:8067/boot.ipxe "]
+    {
+        assert!(start.starts_with("#!ipxe\n") && start.contains(part), "{part}: {start}");
+    }
+    let served = rig.run("node boot-script w1").await;
+    assert!(served.one()["script"].as_str().unwrap().contains("sanboot"));
+    rig.run("node provision w2 --image golden --mac 52:54:00:00:00:02 --network t100").await;
+    assert_eq!(rig.refuse("node boot-script w2 --start").await.kind, Kind::Conflict);
+}

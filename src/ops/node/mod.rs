@@ -1,6 +1,7 @@
 //! Nodes: machines that boot from a clone.
 
 pub mod deprovision;
+pub mod given;
 pub mod list;
 pub mod live;
 pub mod migrate;

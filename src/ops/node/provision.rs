@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NodeView, view_of};
+pub use super::given::{Machine, Setting};
+use super::{NodeView, script, view_of};
 use crate::model::record::{mac_key, owned};
 use crate::model::{
     Attachment, Change, ChapMode, Dhcp, Fault, Image, Index, Kind, Mac, Name, Network, Node, NodeState, NodeType, Ref,
@@ -20,59 +20,6 @@ use crate::step::{Backing, Clone as CloneStep, Look};
 
 /// Most nodes in one call: what one plan claims at once.
 const MOST: usize = 1_000;
-
-/// One machine of a bulk call: `NAME,MAC[,NIC]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Machine {
-    /// The node's name.
-    pub name: Name,
-    /// Its card.
-    pub mac: Mac,
-    /// Which card, as the operator calls it.
-    pub nic: Option<Name>,
-}
-
-impl FromStr for Machine {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Machine, String> {
-        let fields: Vec<&str> = s.split([',', ' ', '\t']).map(str::trim).filter(|f| !f.is_empty()).collect();
-        let (name, mac, nic) = match fields[..] {
-            [name, mac] => (name, mac, None),
-            [name, mac, nic] => (name, mac, Some(nic)),
-            _ => return Err(format!("{:?} is not NAME,MAC[,NIC]", s.chars().take(80).collect::<String>())),
-        };
-        let text = |e: crate::model::name::BadName| e.to_string();
-        Ok(Machine {
-            name: name.parse().map_err(text)?,
-            mac: mac.parse()?,
-            nic: nic.map(str::parse).transpose().map_err(text)?,
-        })
-    }
-}
-
-/// A key and a value for drivers: `KEY=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
-    /// Key.
-    pub key: Name,
-    /// Value.
-    pub value: String,
-}
-
-impl FromStr for Setting {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Setting, String> {
-        let (key, value) = s.split_once('=').ok_or_else(|| format!("{s:?} is not KEY=VALUE"))?;
-        if value.len() > 255 || value.contains(char::is_control) {
-            return Err(format!("the value of {key} is longer than 255 bytes or holds control characters"));
-        }
-        Ok(Setting {
-            key: key.parse().map_err(|e: crate::model::name::BadName| e.to_string())?,
-            value: value.to_owned(),
-        })
-    }
-}
 
 /// Give machines their disks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -125,6 +72,10 @@ pub struct NodeProvision {
     #[arg(long)]
     #[serde(default)]
     pub all_or_nothing: bool,
+    /// The machine's port is a trunk: its firmware goes over to the network's VLAN (`node boot-script --start` prints how)
+    #[arg(long)]
+    #[serde(default)]
+    pub vlan_in_firmware: bool,
 }
 
 fn physical() -> NodeType {
@@ -170,8 +121,22 @@ impl NodeProvision {
         }
     }
 
+    /// The values for drivers, of which the trunk is one.
+    fn values(&self) -> BTreeMap<String, String> {
+        let given = self.settings.iter().map(|s| (s.key.to_string(), s.value.clone()));
+        let trunk = self.vlan_in_firmware.then(|| (script::TRUNK.to_owned(), script::YES.to_owned()));
+        given.chain(trunk).collect()
+    }
+
     fn common(&self, at: &Asking<'_>) -> Result<Common, Fault> {
         let network = crate::ops::network::usable(at.view, at.project(), at.project(), &self.network)?;
+        if self.vlan_in_firmware && network.vlan.is_none() {
+            return Err(Fault::invalid(format!(
+                "network {} is on no VLAN that a firmware could go over to",
+                network.name
+            ))
+            .fix("leave --vlan-in-firmware out, or name a network with a VLAN"));
+        }
         let source = match (&self.image, &self.volume) {
             (Some(image), None) => Ok(crate::ops::image::usable(at.view, at.project(), image)?),
             (None, Some(volume)) => Err(self.kept(at, volume)?),
@@ -219,6 +184,7 @@ impl NodeProvision {
             (node.kind == self.kind, "its type"),
             (machine.nic.is_none() || node.nic == machine.nic, "its NIC"),
             (self.settings.iter().all(has), "its settings"),
+            (!self.vlan_in_firmware || script::on_trunk(node), "its port"),
             (node.state == NodeState::Ready, "its state"),
         ]
         .into_iter()
@@ -315,7 +281,7 @@ impl NodeProvision {
             address,
             state: NodeState::Provisioning,
             cause: None,
-            settings: self.settings.iter().map(|s| (s.key.to_string(), s.value.clone())).collect::<BTreeMap<_, _>>(),
+            settings: self.values(),
             created_at: cx.now,
             updated_at: cx.now,
             operation: None,
@@ -395,6 +361,7 @@ impl Op for NodeProvision {
             "node provision web1 --image debian-12 --mac 52:54:00:12:34:56 --network rack1",
             "node provision web1 --volume web1 --mac 52:54:00:12:34:56 --network rack1 --chap",
             "node provision --image debian-12 --network rack1 --file machines.csv --all-or-nothing",
+            "node provision web2 --image debian-12 --mac 52:54:00:12:34:57 --network tenant7 --vlan-in-firmware",
         ],
         effect: Effect::Change,
         shape: Shape::One,

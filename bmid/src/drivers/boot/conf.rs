@@ -8,10 +8,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use bmi::model::Dhcp;
+use bmi::step::boot::HTTP_PORT;
 use bmi::step::network::{ipv6_address, ipv6_prefix};
 use bmi::step::{Entry, Serve};
 
-use super::http;
 use crate::drivers::Paths;
 
 /// What the boot loaders are called, here and in Debian's package `ipxe`.
@@ -104,7 +104,7 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
     out.push_str(&told("router", &mut s.router.iter()));
     out.push_str(&told("dns-server", &mut s.dns.iter()));
     out.push_str("dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe\ndhcp-boot=tag:!ipxe,tag:efi64,snponly.efi\n");
-    let base = format!("http://{}:{}", s.address.address, http::PORT);
+    let base = format!("http://{}:{}", s.address.address, HTTP_PORT);
     let _ = writeln!(out, "{BY_HTTP}\ndhcp-boot=tag:!ipxe,tag:http64,{base}/snponly.efi");
     let _ =
         writeln!(out, "dhcp-boot=tag:ipxe,tag:!ipxe-http,boot.ipxe\ndhcp-boot=tag:ipxe,tag:ipxe-http,{base}/boot.ipxe");
@@ -119,7 +119,7 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
 fn serve_ipv6(s: &Serve, own: &Path) -> String {
     let (prefix, address) = (ipv6_prefix(s.network), ipv6_address(s.network));
     let [first, last] = [0x1_0000u128, 0x1_ffff].map(|n| Ipv6Addr::from(u128::from(prefix) | n));
-    let base = format!("http://[{address}]:{}", http::PORT);
+    let base = format!("http://[{address}]:{}", HTTP_PORT);
     let class: String = b"HTTPClient".iter().map(|b| format!(":{b:02x}")).collect();
     format!(
         "enable-ra\nra-param={},30,0\ndhcp-authoritative\ndhcp-lease-max=65536\ndhcp-leasefile={}\n\

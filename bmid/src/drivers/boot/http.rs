@@ -8,14 +8,11 @@ use std::path::{Path, PathBuf};
 
 use bmi::model::Mac;
 use bmi::step::Serve;
+use bmi::step::boot::HTTP_PORT as PORT;
 use bmi::step::network::{ipv6_address, ipv6_prefix};
 
 use super::conf::LOADERS;
 use crate::drivers::Paths;
-
-/// The port. Above 1024, so that the server needs no right at all, and not one that web servers of the host take on all its
-/// addresses: whoever is sent here is told the port, too.
-pub const PORT: u16 = 8067;
 
 /// The file of the configuration, beside dnsmasq's.
 pub(crate) const FILE: &str = "http.conf";
