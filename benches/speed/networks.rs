@@ -1,5 +1,5 @@
-//! Many networks: how long one takes to be made against the bare start of its workers, bmid started again among two hundred, and all
-//! of a hundred networks with ten nodes each killed at once.
+//! Many networks: how long one takes to be made against the bare start of its workers, bmid started again among them, and all of half
+//! of them, with ten nodes each, killed at once. BMI_BENCH_NETWORKS says how many; with hundreds it takes many minutes (docs/performance.md).
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -12,8 +12,8 @@ use super::figures::{Figures, line, ms, ratio, title};
 use super::house::{House, mac, sh};
 use super::target::{self, Tgtd};
 
-const ALL: usize = 200;
-const FULL: usize = 100;
+/// Unless told otherwise.
+const MANY: usize = 50;
 const NODES: usize = 10;
 /// Numbers of their machines: others than those of other parts.
 const MACHINES: usize = 200_000;
@@ -23,12 +23,13 @@ const WATCHES: &str = "/proc/sys/fs/inotify/max_user_instances";
 
 /// Measures and prints.
 pub(crate) fn run(house: &mut House) {
-    title(&format!("{ALL} networks"));
+    let all = std::env::var("BMI_BENCH_NETWORKS").ok().and_then(|n| n.parse().ok()).unwrap_or(MANY);
+    title(&format!("{all} networks"));
     let mut batch = String::new();
-    for n in 0..ALL + ROUNDS {
+    for n in 0..all + ROUNDS {
         let _ = write!(batch, "link add l{n} type veth peer name m{n}\nlink set l{n} up\nlink set m{n} up\n");
     }
-    for n in ALL..ALL + ROUNDS {
+    for n in all..all + ROUNDS {
         let _ = writeln!(batch, "addr add {}/24 dev l{n}", address(n));
     }
     std::fs::write(house.path("links"), batch).expect("written");
@@ -36,9 +37,9 @@ pub(crate) fn run(house: &mut House) {
     // Each dnsmasq takes one, and the kernel gives few; bmid's sysctl.d file says so to hosts.
     let few = std::fs::read_to_string(WATCHES).expect("read");
     std::fs::write(WATCHES, "8192").expect("written");
-    create(house);
+    create(house, all);
     restart(house);
-    killed(house);
+    killed(house, all / 2);
     std::fs::write(WATCHES, few).expect("written");
 }
 
@@ -46,18 +47,18 @@ fn address(n: usize) -> Ipv4Addr {
     Ipv4Addr::new(172, 16 + (n >> 8) as u8, n as u8, 1)
 }
 
-fn create(house: &House) {
+fn create(house: &House, all: usize) {
     let (mut ours, mut floor) = (Figures::default(), Figures::default());
-    for n in 0..ALL {
+    for n in 0..all {
         let request = request(&format!("network create many{n} --interface l{n} --address {}/24", address(n)));
         ours.time(|| house.connect().must(request));
         if n < ROUNDS {
-            floor.add(bare(ALL + n));
+            floor.add(bare(all + n));
         }
     }
     let times = ratio(ours.median(), floor.median());
     let found = format!(
-        "{times:.2} x floor ({} to {}; worst of {ALL}: {})",
+        "{times:.2} x floor ({} to {}; worst of {all}: {})",
         ms(ours.median()),
         ms(floor.median()),
         ms(ours.worst())
@@ -115,8 +116,8 @@ fn restart(house: &mut House) {
     line("the same, until all networks are looked at", &found, "< 1 s both", whole < Duration::from_secs(1));
 }
 
-fn killed(house: &mut House) {
-    for n in 0..FULL {
+fn killed(house: &mut House, full: usize) {
+    for n in 0..full {
         let machines = (0..NODES).map(|i| format!("--node of{n}-{i},{}", mac(MACHINES + n * NODES + i)));
         let machines = machines.collect::<Vec<_>>().join(" ");
         house.connect().must(request(&format!("node provision --image golden --network many{n} {machines}")));
@@ -126,7 +127,7 @@ fn killed(house: &mut House) {
         .map(PathBuf::from)
         .filter(|s| target::count(s) >= Some(NODES))
         .collect();
-    assert!(sockets.len() >= FULL, "{} networks have targets", sockets.len());
+    assert!(sockets.len() >= full, "{} networks have targets", sockets.len());
     let before: Vec<_> = sockets.iter().map(|s| target::count(s)).collect();
     house.kill();
     // The third worker of each is bmid's own program.
@@ -143,5 +144,5 @@ fn killed(house: &mut House) {
     let dnsmasq = sh("pgrep -c dnsmasq");
     let found =
         format!("{:.2} s: {} tgtd with their targets, {} dnsmasq", took.as_secs_f64(), sockets.len(), dnsmasq.trim());
-    super::figures::note(&format!("bmid and all workers killed ({FULL} networks with {NODES} nodes)"), &found);
+    super::figures::note(&format!("bmid and all workers killed ({full} networks with {NODES} nodes)"), &found);
 }
