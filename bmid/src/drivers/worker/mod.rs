@@ -342,6 +342,8 @@ impl Workers {
 
     fn health(&self, network: Id, kind: WorkerKind, limit: Duration) -> Result<Health, DriverError> {
         let process = self.find(network, kind)?;
+        // Machines can have a worker write as fast as they can send.
+        detached::bound_log(&self.inner.paths, network, kind);
         let restarts = self.known(|k| k.get(&(network, kind)).map_or(0, |k| k.seen.saturating_sub(1)));
         let running = process.as_ref().is_some_and(|p| self.answers(network, kind, p, limit));
         let problem = match &process {

@@ -45,3 +45,17 @@ fn networks_that_the_kernel_has_no_room_for_are_told_before_and_a_dnsmasq_that_f
     assert!(room::advice("dnsmasq: failed to create inotify: Too many open files").contains("max_user_instances"));
     assert!(room::advice("dnsmasq: unknown interface eth7").contains("interface"));
 }
+
+#[test]
+fn a_log_that_machines_can_make_long_is_emptied_whenever_its_worker_is_looked_at() {
+    let g = Ground::new();
+    for kind in [WorkerKind::Tgtd, WorkerKind::Dnsmasq] {
+        g.start(kind).unwrap();
+        let log = g.paths.network(g.network).join(kind.as_str()).join("log");
+        let length = || log.metadata().unwrap().len();
+        std::fs::OpenOptions::new().append(true).open(&log).unwrap().set_len(1 << 20).unwrap();
+        assert!(health(&g, kind).running && length() == 1 << 20, "a log of an ordinary length is kept");
+        std::fs::OpenOptions::new().append(true).open(&log).unwrap().set_len(8 << 20).unwrap();
+        assert!(health(&g, kind).running && length() < 1 << 20, "{} bytes", length());
+    }
+}
