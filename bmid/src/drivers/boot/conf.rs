@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use bmi::model::Dhcp;
+use bmi::model::{Dhcp, Range};
 use bmi::step::boot::HTTP_PORT;
 use bmi::step::network::{ipv6_address, ipv6_prefix};
 use bmi::step::{Entry, Serve};
@@ -88,11 +88,11 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
     let [a, b, c, d] = s.address.mask().to_be_bytes();
     let mask = format!("{a}.{b}.{c}.{d}");
     let range = match s.range {
-        Some(r) => format!("{},{},{mask},12h", r.first, r.last),
+        Some(r) => format!("{},{},{mask},12h", r.first, last(r)),
         None => format!("{},static,{mask},12h", s.address.network()),
     };
     let mut out = format!(
-        "dhcp-authoritative\nno-ping\ndhcp-ignore-clid\ndhcp-lease-max=65536\ndhcp-range={range}\n\
+        "dhcp-authoritative\nno-ping\ndhcp-ignore-clid\ndhcp-lease-max={LEASES}\ndhcp-range={range}\n\
          dhcp-leasefile={}\ndhcp-hostsdir={}\n{KINDS}\n",
         own.join("leases").display(),
         boot.join("hosts").display(),
@@ -134,6 +134,16 @@ fn serve_ipv6(s: &Serve, own: &Path) -> String {
     )
 }
 
+/// Leases that a dnsmasq keeps: 300 bytes each, and a line of the file that it writes anew with every lease. Half of them are for
+/// machines with a reservation, however many others there seem to be: one machine can ask under any number of MACs.
+const LEASES: u32 = 65_536;
+
+/// The last address that a machine without a reservation may get.
+fn last(range: Range) -> Ipv4Addr {
+    let most = u32::from(range.first).saturating_add(LEASES / 2 - 1);
+    range.last.min(Ipv4Addr::from(most))
+}
+
 fn proxy(s: &Serve, own: &Path) -> String {
     format!(
         "dhcp-range={},proxy\ndhcp-leasefile={}\n{KINDS}\ndhcp-boot=tag:ipxe,boot.ipxe\n\
@@ -168,4 +178,19 @@ fn hostname(name: &str) -> Option<String> {
     let time = name.strip_suffix(['s', 'm', 'h', 'd', 'w']).unwrap_or(name);
     let word = ["ignore", "infinite"].contains(&name) || time.bytes().all(|b| b.is_ascii_digit());
     (!word).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_leaves_leases_for_machines_with_a_reservation() {
+        let of = |first: &str, to: &str| {
+            last(Range { first: first.parse().unwrap(), last: to.parse().unwrap() }).to_string()
+        };
+        assert_eq!(of("10.9.0.100", "10.9.0.150"), "10.9.0.150");
+        assert_eq!(of("10.0.0.0", "10.255.255.254"), "10.0.127.255");
+        assert_eq!(of("255.255.255.0", "255.255.255.254"), "255.255.255.254");
+    }
 }
