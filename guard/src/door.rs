@@ -20,7 +20,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// One buffer for a machine's data: far above what any initiator asks for at once.
 const BUFFER: usize = 64 << 20;
 /// All of tgtd's memory below which a buffer is given out on a small host.
-const MEMORY: usize = 512 << 20;
+const MEMORY: usize = 256 << 20;
 
 fn bits(address: IpAddr) -> u128 {
     match address.to_canonical() {

@@ -92,5 +92,5 @@ fn buffers_are_bounded_each_and_together() {
     assert!(has_room(1 << 20, || 0, 8 << 30) && has_room(BUFFER, || 1 << 30, 8 << 30));
     assert!(!has_room(BUFFER + 1, || 0, 8 << 30), "4 GiB may be asked for");
     assert!(!has_room(BUFFER, || 2 << 30, 8 << 30), "a quarter of the host");
-    assert!(has_room(BUFFER, || 400 << 20, 1 << 30) && !has_room(BUFFER, || 500 << 20, 1 << 30));
+    assert!(has_room(BUFFER, || 150 << 20, 1 << 29) && !has_room(BUFFER, || 200 << 20, 1 << 29));
 }

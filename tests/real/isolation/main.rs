@@ -7,7 +7,11 @@
 
 mod bench;
 mod dhcp;
+mod floods;
+mod garbage;
+mod iscsi;
 mod names;
 mod scripts;
 mod tagged;
+mod taken;
 mod wire;

@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, sets
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long is waited for an answer that must not come, once a later question was answered: the server does one after the other.
-const LATE: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_millis(100);
 
 /// Does something on a machine.
 pub fn at<T: Send>(machine: &str, f: impl FnOnce() -> T + Send) -> T {
@@ -101,6 +101,12 @@ impl Question {
         Question { mac, relay: Ipv4Addr::UNSPECIFIED, options: DISCOVER.to_vec(), to: Ipv4Addr::BROADCAST }
     }
 
+    /// As a machine takes what it was offered.
+    pub fn request(mac: [u8; 6], address: Ipv4Addr, server: Ipv4Addr) -> Question {
+        let options = [&[53, 1, 3, 50, 4][..], &address.octets(), &[54, 4], &server.octets()].concat();
+        Question { options, ..Question::discover(mac) }
+    }
+
     fn bytes(&self, xid: [u8; 4]) -> Vec<u8> {
         let mut p = vec![1, 1, 6, 0];
         p.extend(xid);
@@ -177,6 +183,11 @@ impl Card {
             }
         }
         Err(io::Error::other("nobody offers an address"))
+    }
+
+    /// Those answers that come at once.
+    pub fn some(&self) -> Vec<Offer> {
+        std::iter::from_fn(|| self.next(Duration::from_millis(30))).filter_map(|p| Some(read(&p)?.1)).collect()
     }
 
     /// All answers that came, to whatever question; to be asked when a later question was answered.
