@@ -48,6 +48,11 @@ fn the_daemon_says_when_it_is_ready_and_reloads_and_stops_on_request() {
 }
 
 #[test]
+fn a_worker_sees_of_the_host_what_it_serves_and_nothing_that_trusts_root() {
+    inside("sandbox");
+}
+
+#[test]
 fn a_client_at_the_socket_starts_the_daemon() {
     inside("activation");
 }
