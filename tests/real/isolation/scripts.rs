@@ -1,11 +1,25 @@
 //! Boot scripts, which hold secrets: who gets which.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 
 use super::bench::{A, B, MACS, attack, on, prefix};
+use super::iscsi::PATIENCE;
 use super::wire::{Card, Question, ask_for, at, mac};
 
 const ENGINE: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 100, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 200, 0, 1))];
+
+/// A machine asks a server for a file by HTTP: what is told, with its head; nothing if the connection is not answered.
+fn by_http(machine: &str, server: IpAddr, path: &str) -> String {
+    at(machine, || {
+        let Ok(mut stream) = TcpStream::connect_timeout(&(server, 8067).into(), PATIENCE) else { return String::new() };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut told = Vec::new();
+        let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+        let _ = stream.read_to_end(&mut told);
+        String::from_utf8_lossy(&told).into_owned()
+    })
+}
 
 fn script(mac: &str) -> String {
     format!("mac/{}.ipxe", mac.replace(':', "-"))
@@ -24,6 +38,15 @@ fn a_boot_script_of_another_network_is_not_to_be_had() {
         assert!(gets("b", B, &wanted).contains(bench.of(B, "iqn")), "B's own machine has it");
         let told = at("a", || ask_for(ENGINE[A], &wanted).file()).unwrap_err();
         assert!(told.contains("not found"), "by B's MAC, of its own engine's address: {told}");
+        let url = format!("/{wanted}");
+        assert!(by_http("b", ENGINE[B], &url).contains(bench.of(B, "iqn")), "and by HTTP");
+        assert!(by_http("a", ENGINE[A], &url).contains(" 404 "), "not by HTTP either");
+        for path in ["/../../../", "/..%2f..%2f..%2f", "//../../../", "/mac/..%2f../../../../"] {
+            let path = format!("{path}{}/boot/tftp/{wanted}", bench.networks[B]);
+            assert!(!by_http("a", ENGINE[A], &path).contains("ipxe\n"), "{path}");
+        }
+        let told = by_http("a", ENGINE[B], &url);
+        assert_eq!(told, "", "A is answered by B's server");
         // By B's address, through a route of its own: IPv4, and the private IPv6.
         let six: IpAddr = format!("{}1", prefix(&bench.networks[B])).parse().unwrap();
         for server in [ENGINE[B], six] {
