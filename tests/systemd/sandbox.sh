@@ -13,15 +13,17 @@ other=$(bmictl network show other -f json | sed -n 's/.*"id": "\(.*\)".*/\1/p' |
 pid() { systemctl show -p MainPID --value "bmid-$1@$lab.service"; }
 as() { local of=$1; shift; nsenter -t "$(pid "$of")" -m "$@"; }
 sees() { as "$1" test -e "$2"; }
-reads() { as "$1" head -c 1 "$2" >/dev/null 2>&1; }
+reads() { [ "$(as "$1" head -c 1 "$2" 2>/dev/null | wc -c)" = 1 ]; }
 no() { ! "$@" || { echo "it can: $*" >&2; return 1; }; }
+[ "$(pid tgtd)" -gt 1 ] && [ "$(pid dnsmasq)" -gt 1 ]
 for worker in tgtd dnsmasq; do
+    as $worker test -d /usr
     for path in /run/systemd/private /run/bmid/bmid.sock "/run/bmid/net/$other" /run/systemd/system; do
         [ -e "$path" ]; no sees $worker "$path"
     done
     no reads $worker /var/lib/bmid/key
     no reads $worker /var/lib/bmid/db/conf
-    [ "$(systemctl show -p LimitCORE --value "bmid-$worker@$lab.service")" = 0 ]
+    grep -q 'Max core file size  *0 ' "/proc/$(pid $worker)/limits"
 done
 reads tgtd "$(echo /var/lib/bmid/datastore/volumes/*.raw | cut -d' ' -f1)"
 no sees dnsmasq "/run/bmid/net/$lab/tgtd"
@@ -30,12 +32,7 @@ reads dnsmasq "/run/bmid/net/$lab/boot/tftp/mac/52-54-00-12-34-56.ipxe"
 no as dnsmasq touch "/run/bmid/net/$lab/boot/tftp/evil"
 # It serves: a node that comes later, too; and tgtd is filled again after its death.
 bmictl node provision n3 --image golden --mac 52:54:00:12:34:58 --network lab >&2
-fetched() {
-    exec 3<>/dev/udp/10.9.0.1/69
-    printf '\0\1mac/52-54-00-12-34-58.ipxe\0octet\0' >&3
-    timeout 2 head -c 60 <&3 | tr -d '\0' | grep -q ipxe
-}
-eventually fetched
+reads dnsmasq "/run/bmid/net/$lab/boot/tftp/mac/52-54-00-12-34-58.ipxe"
 kill -KILL "$(pid tgtd)"
 refilled() { bmictl doctor -f json | grep -q '10.9.0.1:3260 answers' && [ "$(bmictl target ls -f json | grep -c '"iqn"')" = 3 ]; }
 eventually refilled
