@@ -74,6 +74,7 @@ async fn served() {
         sh(&format!("ceph-authtool -p -n client.{user} {}", cluster.path(file).display())).trim().to_owned()
     };
     let (ours, theirs) = (key("bmi", "keyring.bmi"), key("admin", "keyring"));
+    an_order_needs_one_capability(&cluster);
     tell("add", &format!("10.8.0.1:6789 name=admin,secret={theirs},osd_request_timeout={SHORT} rbd vm-7 -"));
     let foreign = maps();
     assert_eq!(foreign.len(), 1);
@@ -133,6 +134,25 @@ fn silence_ends(number: &str) {
     assert_eq!(maps(), []);
     drop(open);
     sh("ip link set vec0 up");
+}
+
+/// What the unit `bmid-rbd@` runs, with its one capability and no way to others: it maps a disk, with the key out of its file, and
+/// unmaps it.
+fn an_order_needs_one_capability(cluster: &Ceph) {
+    let folder = tempfile::tempdir().unwrap();
+    let order = |file: &str, line: &str, key: Value| {
+        let text = serde_json::json!({"file": format!("{file}_single_major"), "line": line, "key": key}).to_string();
+        fs::write(folder.path().join("order"), text).unwrap();
+        let confined = "setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all,+sys_admin";
+        sh(&format!("{confined} {} --rbd-order {}", env!("CARGO_BIN_EXE_bmid"), folder.path().display()));
+        fs::read_to_string(folder.path().join("said")).unwrap()
+    };
+    let key = serde_json::json!(["bmid.order", {"path": cluster.path("keyring"), "user": "admin"}]);
+    assert_eq!(order("add", "10.8.0.1:6789 name=admin,key=bmid.order rbd vm-7 -", key), "\"Done\"");
+    let mapped = maps();
+    assert!(mapped.len() == 1 && mapped[0].1 == "vm-7", "{mapped:?}");
+    assert_eq!(order("remove", &mapped[0].0, Value::Null), "\"Done\"");
+    assert_eq!(maps(), []);
 }
 
 /// The volume that is mapped: number and name.
