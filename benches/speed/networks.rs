@@ -130,8 +130,8 @@ fn killed(house: &mut House, full: usize) {
     assert!(sockets.len() >= full, "{} networks have targets", sockets.len());
     let before: Vec<_> = sockets.iter().map(|s| target::count(s)).collect();
     house.kill();
-    // The third worker of each is bmid's own program.
-    sh("killall -9 tgtd dnsmasq; pkill -9 -f -- --boot-files || true");
+    // The third worker of each is bmid's own program; the brackets keep this shell out of it.
+    sh("killall -9 tgtd dnsmasq; pkill -9 -f -- '[-]-boot-files' || true");
     let begun = Instant::now();
     house.up();
     let end = begun + Duration::from_secs(300);
