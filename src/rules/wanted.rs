@@ -12,8 +12,8 @@ use crate::rules::Defaults;
 use crate::step::boot::ScriptSecret;
 use crate::step::network::ipv6_address;
 use crate::step::{
-    Account, Backing, Entry, Lun, MakeStore, MakeTarget, MakeVlan, OpenPortal, PutAddress, SeenLun, Serve, StartWorker,
-    WorkerKind,
+    Account, Backing, DropEntry, DropTarget, Entry, Lun, MakeStore, MakeTarget, MakeVlan, OpenPortal, PutAddress,
+    SeenLun, Serve, StartWorker, WorkerKind,
 };
 
 /// The target's name of a node.
@@ -117,6 +117,19 @@ impl NodeRecords {
             initiator: self.target.initiator.clone(),
             account: self.target.chap.as_ref().map(|c| Account { user: c.user.clone(), secret: c.secret.clone() }),
         }
+    }
+
+    /// Takes the target away again, and lets go of its disks.
+    #[must_use]
+    pub fn drop_target(&self, force: bool) -> DropTarget {
+        let MakeTarget { network, tid, iqn, luns, account, .. } = self.make_target();
+        DropTarget { network, tid, iqn, account: account.map(|a| a.user), force, luns }
+    }
+
+    /// Takes the reservation and script away.
+    #[must_use]
+    pub fn drop_entry(&self) -> DropEntry {
+        DropEntry { network: self.network.id, node: self.node.id, mac: self.node.mac }
     }
 
     /// The reservation and script as they should stand.

@@ -10,7 +10,7 @@ use crate::ops::node::provision::disk_claims;
 use crate::ops::node::{NodeView, changed, live};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::wanted::NodeRecords;
-use crate::step::{DropEntry, DropTarget, Look};
+use crate::step::Look;
 
 /// Have a node boot on a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -112,15 +112,8 @@ impl Op for NetworkDetach {
         live::refuse(&old, cx.facts, self.force, "detached")?;
         let mut part = PartPlan::default();
         disk_claims(&mut part, &old);
-        part.script.then(DropTarget {
-            network: network.id,
-            tid: old.target.tid,
-            iqn: old.target.iqn.clone(),
-            account: old.target.chap.as_ref().map(|c| c.user.clone()),
-            force: self.force,
-            luns: old.make_target().luns,
-        });
-        part.script.then(DropEntry { network: network.id, node: node.id, mac: node.mac });
+        part.script.then(old.drop_target(self.force));
+        part.script.then(old.drop_entry());
         part.row(
             Node { operation: Some(cx.operation), ..node.clone() },
             Node { state: NodeState::Detached, cause: None, updated_at: cx.now, operation: None, ..node.clone() },

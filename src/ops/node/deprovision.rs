@@ -12,7 +12,7 @@ use crate::model::{Change, Fault, Id, Name, Node, NodeState, Ref, Role, ViewExt,
 use crate::ops::volume;
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::wanted::{Disk, NodeRecords};
-use crate::step::{Backing, DropEntry, DropTarget, Look, Remove};
+use crate::step::{Backing, Look, Remove};
 
 /// Take a machine's disk away.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -160,15 +160,8 @@ impl Op for NodeDeprovision {
         let mut part = PartPlan::default();
         disk_claims(&mut part, &records);
         let node = &records.node;
-        part.script.then(DropTarget {
-            network: records.target.network,
-            tid: records.target.tid,
-            iqn: records.target.iqn.clone(),
-            account: records.target.chap.as_ref().map(|c| c.user.clone()),
-            force: self.force,
-            luns: records.make_target().luns,
-        });
-        part.script.then(DropEntry { network: node.network, node: node.id, mac: node.mac });
+        part.script.then(records.drop_target(self.force));
+        part.script.then(records.drop_entry());
         for disk in &records.disks {
             let volume = &disk.volume;
             part.commit.push(Change::delete(&disk.attachment));

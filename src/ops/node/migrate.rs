@@ -7,7 +7,7 @@ use super::{NodeView, live, must_be_attached};
 use crate::model::{Dhcp, Fault, Mac, Name, Network, Node, NodeState, Ref, Server, ViewExt};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::{allocate, room, wanted::NodeRecords};
-use crate::step::{DropEntry, DropTarget, Look};
+use crate::step::{DropTarget, Look};
 
 /// Move a node's disk to other hardware.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -71,18 +71,11 @@ pub fn transfer(cx: &Cx<'_>, old: &NodeRecords, new: &NodeRecords, force: bool, 
         part.script.first(new.entry(cx.defaults));
     }
     if !detached && (old.node.mac != new.node.mac || elsewhere) {
-        part.script.then(DropEntry { network: old.network.id, node: old.node.id, mac: old.node.mac });
+        part.script.then(old.drop_entry());
     }
     if !detached && elsewhere {
-        part.script.then(DropTarget {
-            network: old.network.id,
-            tid: old.target.tid,
-            iqn: old.target.iqn.clone(),
-            account: old.target.chap.as_ref().map(|c| c.user.clone()),
-            force,
-            // They are served on.
-            luns: Vec::new(),
-        });
+        // Its disks are served on.
+        part.script.then(DropTarget { luns: Vec::new(), ..old.drop_target(force) });
     }
     let state = if detached { NodeState::Ready } else { new.node.state };
     part.commit.push(new.target.clone().into());
