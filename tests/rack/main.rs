@@ -8,6 +8,7 @@
 mod ceph;
 #[path = "../support/mod.rs"]
 mod support;
+mod vlan;
 
 use std::path::Path;
 use std::process::Command;

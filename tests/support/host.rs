@@ -16,8 +16,9 @@ pub struct Host {
 impl Host {
     /// A host with loopback and nothing else, and an empty `/run`.
     pub fn new(name: &str) -> Host {
-        // A short path: socket addresses beneath it must fit 107 bytes.
-        let folder = tempfile::Builder::new().prefix(&format!("bmid-{name}.")).tempdir_in("/tmp").unwrap();
+        // A short path: socket addresses beneath it must fit 107 bytes. Under a kernel of its own /tmp is another kernel's.
+        let at = if super::own_kernel() { "/dev/shm" } else { "/tmp" };
+        let folder = tempfile::Builder::new().prefix(&format!("bmid-{name}.")).tempdir_in(at).unwrap();
         let ready = folder.path().join("ready");
         // The shell is process 1 of the host, so it also takes in the orphans of others, which detached workers are.
         let holder = Command::new("unshare")
