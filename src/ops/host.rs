@@ -72,6 +72,8 @@ pub struct StatusView {
     pub datastores: Vec<StoreStatus>,
     /// Networks.
     pub networks: Vec<NetworkStatus>,
+    /// Nodes that no network serves (`network detach`).
+    pub nodes_detached: u64,
 }
 
 /// Show this engine at a glance.
@@ -152,6 +154,7 @@ impl Op for Status {
             usage: at.view.usage(at.project())?,
             datastores,
             networks,
+            nodes_detached: count(&|n| n.state == NodeState::Detached),
         }])
     }
 }

@@ -70,6 +70,10 @@ async fn a_detached_node_is_served_by_nobody_keeps_its_place_and_comes_back() {
     let detached = rig.run("network detach net1 web1").await.one().clone();
     assert_eq!(detached["state"], "detached");
     assert!(!rig.run("network detach net1 web1").await.end.changed);
+    let status = rig.run("status").await.one().clone();
+    let counts = ["nodes_ready", "nodes_error", "nodes_changing", "nodes_detached"].map(|c| status[c].as_u64());
+    assert_eq!(counts, [Some(0), Some(0), Some(0), Some(1)], "{status}");
+    assert_eq!(status["healthy"], true, "somebody wanted it so: {status}");
     for kind in ["targets", "boot.entry", "accounts"] {
         assert_eq!(of(&rig, kind, &one), Vec::<String>::new());
     }

@@ -123,6 +123,14 @@ const BAD: &[Bad] = &[
     ("--interface a23456789012345 --vlan 102 --subnet 10.8.0.0/24", Kind::NotFound, "no interface"),
     ("--interface a234567890123456 --vlan 102 --subnet 10.8.0.0/24", Kind::Invalid, "longer than 15 characters"),
     ("--interface a/b --subnet 10.8.0.0/24", Kind::Invalid, "not an interface's name"),
+    // Engines.
+    ("--interface eth2 --vlan 102 --subnet 10.8.0.0/24 --engine other", Kind::Conflict, "this is engine engine1"),
+    ("--interface eth2 --vlan 102 --subnet 10.8.0.0/24 --engine bob/engine1", Kind::Conflict, "on that engine's host"),
+    (
+        "--interface eth2 --vlan 102 --subnet 10.8.0.0/24 --engine 00000000-0000-4000-8000-000000000001",
+        Kind::Conflict,
+        "engine1",
+    ),
     // Interfaces as they are.
     ("--interface bmi-v100 --subnet 10.8.0.0/24", Kind::Conflict, "serves network t100"),
     ("--interface eth3 --subnet 10.8.0.0/24", Kind::Conflict, "serves network plain"),
@@ -194,6 +202,18 @@ async fn bad_input_is_refused_in_the_plan_with_the_reason_and_nothing_happens() 
         assert!(fault.kind == *kind && said.contains(told) && !fault.fix.is_empty(), "{line}: {fault:?}");
     }
     assert_eq!((rig.world(), rig.run("network ls").await.items), (world, networks));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_that_is_named_may_be_this_one_by_its_name_or_id() {
+    let rig = Rig::new().await;
+    let id = rig.run("status").await.one()["engine_id"].as_str().unwrap().to_owned();
+    for (n, engine) in [(1, "engine1"), (2, id.as_str())] {
+        let line =
+            |more: &str| format!("network create n{n} --interface eth2 --vlan 10{n} --subnet 10.8.{n}.0/24{more}");
+        assert!(rig.run(&line(&format!(" --engine {engine}"))).await.end.changed);
+        assert!(!rig.run(&line("")).await.end.changed, "it is the same network");
+    }
 }
 
 /// What no plan ever sees: the command line, and JSON, are refused before.

@@ -102,6 +102,7 @@ fn machines() {
         assert!(!heard.contains(gift), "on another VLAN it was given {gift:?}:\n{heard}");
     }
     right.wait("NODE-DONE|No bootable device");
+    right.line("NODE-DONE");
     right.powered_off();
     let mark = right.line("NODE-MARK");
     assert!(mark.contains("golden-id=golden root=/dev/sda1 disk=IET"), "{mark}");

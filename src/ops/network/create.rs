@@ -10,8 +10,8 @@ use super::place::{self, Place};
 use super::{NetworkView, addresses, name_free, pool, view_of};
 use crate::model::record::owned_or_everyones;
 use crate::model::{
-    Cidr, Dhcp, EngineNetwork, Fault, Index, Kind, Name, Network, NetworkState, Owner, Range, Subnet, Tagging, ViewExt,
-    VlanChoice, vlan,
+    Cidr, Dhcp, EngineNetwork, Fault, Index, Kind, Name, Network, NetworkState, Owner, Range, Ref, Subnet, Tagging,
+    ViewExt, VlanChoice, vlan,
 };
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
 use crate::rules::{allocate, wanted};
@@ -66,6 +66,10 @@ pub struct NetworkCreate {
     #[arg(long)]
     #[serde(default)]
     pub everyone: bool,
+    /// The engine that shall serve it: name or id. Each engine is asked on its own host, so it can only be this one
+    #[arg(long, value_name = "ENGINE")]
+    #[serde(default)]
+    pub engine: Option<Ref>,
 }
 
 fn serve() -> Dhcp {
@@ -86,6 +90,21 @@ impl NetworkCreate {
             .fix("`ip link` lists the host's interfaces"));
         }
         Ok(())
+    }
+
+    /// Refuses another engine: its host is not ours to act on, and its networks are not in our records.
+    fn check_engine(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let meta = cx.view.meta();
+        match &self.engine {
+            None => Ok(()),
+            Some(Ref::Own(name)) if *name == meta.engine_name => Ok(()),
+            Some(Ref::Id(id)) if *id == meta.engine => Ok(()),
+            Some(other) => Err(Fault::conflict(format!(
+                "engine {other} cannot be told from here: this is engine {} ({}), which serves its own networks alone",
+                meta.engine_name, meta.engine
+            ))
+            .fix("run the command on that engine's host, or leave --engine out")),
+        }
     }
 
     fn check_vlan(&self) -> Result<(), Fault> {
@@ -198,6 +217,7 @@ impl Op for NetworkCreate {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
+        self.check_engine(cx)?;
         self.check_name()?;
         self.check_vlan()?;
         let address = self.choose_address(cx)?;
