@@ -11,8 +11,11 @@
 //!   way of memory that lies right.
 //! - A connection that does not come from the network itself is closed at the door.
 //!
+//! Into dnsmasq it is preloaded, too: news of other networks' addresses is kept from that ([`news`]).
+//!
 //! It must never do more: it runs in tgtd's loop and in its I/O threads. Unsafe code stands in files named `ffi` alone.
 
 pub mod ceph;
 pub mod door;
 pub mod ffi;
+pub mod news;

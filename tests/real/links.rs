@@ -50,3 +50,33 @@ async fn a_network_comes_back_by_itself_when_its_link_or_address_does() {
     rig.run("node deprovision web1").await;
     rig.run("network rm net1").await;
 }
+
+/// How often a process has gone to sleep, which is as often as something woke it.
+fn woken(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// Hundreds of dnsmasq that list all addresses whenever one of them changes would do nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dnsmasq_is_not_woken_by_the_addresses_of_other_networks() {
+    crate::ceph::guard();
+    if !inside("links::a_dnsmasq_is_not_woken_by_the_addresses_of_other_networks") {
+        return;
+    }
+    let rig = Rig::real().await;
+    ground(&rig).await;
+    gets_an_address(&rig).await;
+    let dnsmasq = pid_of("dnsmasq").unwrap();
+    let before = woken(dnsmasq);
+    sh("ip link add other type veth peer name far; ip link set other up; ip link set far up");
+    for n in 0..200 {
+        sh(&format!("ip addr add 172.16.{n}.1/24 dev other"));
+    }
+    // Answered, so it has done all that it was woken for.
+    gets_an_address(&rig).await;
+    let times = woken(dnsmasq) - before;
+    assert!(times < 100, "it was woken {times} times while 200 addresses came");
+    rig.run("network rm net1").await;
+}

@@ -8,6 +8,17 @@ mod support;
 
 use std::process::Command;
 
+/// Builds what is preloaded into workers: cargo builds no other package's library for a test.
+fn guard(release: bool) {
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "bmid-rbdguard"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(release.then_some("--release"));
+        assert!(cargo.status().unwrap().success(), "the guard does not build");
+    });
+}
+
 /// Runs `tests/systemd/<name>.sh` inside; what it says is shown if it fails.
 fn inside(name: &str) {
     inside_with(name, &[]);
@@ -16,6 +27,7 @@ fn inside(name: &str) {
 /// The same; `more` are files of the repository, or folders of it, which are laid out inside under `/src`.
 fn inside_with(name: &str, more: &[&str]) {
     let folder = support::bmictl().parent().unwrap().to_owned();
+    guard(folder.ends_with("release"));
     let mut command = Command::new(support::script("systemd-ns"));
     command.arg("--install").arg(folder);
     for file in ["lib.sh", &format!("{name}.sh")] {

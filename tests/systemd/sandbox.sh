@@ -28,6 +28,8 @@ done
 reads tgtd "$(echo /var/lib/bmid/datastore/volumes/*.raw | cut -d' ' -f1)"
 no sees dnsmasq "/run/bmid/net/$lab/tgtd"
 no sees dnsmasq /var/lib/bmid/datastore
+# News of other networks is kept from it.
+grep -q libbmid_rbdguard "/proc/$(pid dnsmasq)/maps"
 reads dnsmasq "/run/bmid/net/$lab/boot/tftp/mac/52-54-00-12-34-56.ipxe"
 no as dnsmasq touch "/run/bmid/net/$lab/boot/tftp/evil"
 # It serves: a node that comes later, too; and tgtd is filled again after its death.

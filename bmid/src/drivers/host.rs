@@ -219,6 +219,9 @@ pub(crate) fn is_http(process: &Path, conf: &Path) -> bool {
     matches!(words[..], [_, flag, file, ..] if flag == BOOT_FILES.as_bytes() && file == conf.as_os_str().as_bytes())
 }
 
+/// How the line of a dnsmasq's configuration begins that says of which addresses it shall hear: a comment, to dnsmasq.
+pub(crate) const HEARS: &str = "# hears ";
+
 /// The flag by which bmid's program serves boot files.
 pub(crate) const BOOT_FILES: &str = "--boot-files";
 

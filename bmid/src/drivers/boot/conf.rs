@@ -13,6 +13,7 @@ use bmi::step::network::{ipv6_address, ipv6_prefix};
 use bmi::step::{Entry, Serve};
 
 use crate::drivers::Paths;
+use crate::drivers::host::HEARS;
 
 /// What the boot loaders are called, here and in Debian's package `ipxe`.
 pub(super) const LOADERS: [&str; 2] = ["undionly.kpxe", "snponly.efi"];
@@ -32,6 +33,8 @@ pub(super) fn dnsmasq(s: &Serve, paths: &Paths) -> String {
     line("port=0");
     line(&format!("interface={}", s.interface));
     line("bind-dynamic");
+    line("# News of other addresses than these, and of routes, is kept from it by what is preloaded into it.");
+    line(&format!("{HEARS}{} {}", s.address.address, ipv6_address(s.network)));
     line("except-interface=lo");
     line("no-hosts\nno-resolv\nno-poll");
     line("# Kept: dnsmasq's uid and gid are made 0 so that it needs no right to change them later.");

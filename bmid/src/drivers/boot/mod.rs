@@ -39,7 +39,7 @@ pub struct Dnsmasq {
 }
 
 /// Raised whenever what we write from the same step changes, so that an upgraded bmid writes it anew.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 impl Dnsmasq {
     /// A driver for the files beneath `paths`.

@@ -3,6 +3,7 @@
 //! They keep uid and gid 0 (tgtd answers only its own) and lose every capability they do not need, for good. Only with
 //! bmid outside a service: in there, the service's end would take them along.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -59,6 +60,7 @@ pub(super) fn spawn(
             command.arg(format!("portal={}:{},{ASKS_MACHINES}", fill_address(s.slot), s.port));
         }
         WorkerKind::Dnsmasq => {
+            command.envs(quiet(paths, s.network));
             command.args(["-k", "-C"]).arg(super::conf(paths, s.network, s.kind));
         }
         WorkerKind::Http => {
@@ -69,10 +71,20 @@ pub(super) fn spawn(
     command.spawn().map_err(|e| DriverError::io(tried(), e))
 }
 
-/// The shared object that keeps a machine's empty read from ending a tgtd with disks in pools: beside bmid, or in the `lib/bmid`
-/// of its prefix. Without it tgtd serves files as well as ever, and disks in pools are refused.
+/// The shared object that is preloaded into tgtd and dnsmasq (the crate `guard`): beside bmid, or in the `lib/bmid` of its prefix. Without it tgtd serves files as well as ever, and disks in pools are refused.
 pub(super) fn guard() -> Option<PathBuf> {
     beside_bmid("libbmid_rbdguard.so")
+}
+
+/// What keeps news of other interfaces from a network's dnsmasq. Without it dnsmasq serves as well, and with hundreds of networks on
+/// one host lists all their addresses whenever one of them changes.
+pub(super) fn quiet(paths: &Paths, network: Id) -> Vec<(&'static str, OsString)> {
+    let conf = host::read(&super::conf(paths, network, WorkerKind::Dnsmasq)).ok().flatten().unwrap_or_default();
+    let hears = conf.lines().find_map(|l| l.strip_prefix(host::HEARS));
+    match (hears, guard()) {
+        (Some(hears), Some(guard)) => vec![("LD_PRELOAD", guard.into()), ("BMID_HEARS", hears.into())],
+        _ => Vec::new(),
+    }
 }
 
 /// bmid's own program: this one, or in tests the one beside them. An upgrade may have put another one in its place meanwhile, which

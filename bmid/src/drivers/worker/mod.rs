@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! RUN/net/<network>/tgtd/      management socket, its lock, process id, log
-//! RUN/net/<network>/tgtd.env   what the systemd unit starts it with
+//! RUN/net/<network>/tgtd.env   what the systemd unit starts it with; the others have one, too
 //! RUN/net/<network>/dnsmasq/   pid file and leases (dnsmasq's), log, what it was started with
 //! RUN/net/<network>/http/      the same of the HTTP server, without leases
 //! ```
@@ -287,11 +287,10 @@ impl Workers {
     /// Takes away what a worker left. dnsmasq's leases stay: they are the network's, not the process's.
     fn clear(&self, s: &StopWorker) -> std::io::Result<bool> {
         let network = self.inner.paths.network(s.network);
-        let mut changed = false;
+        let mut changed = host::remove(&network.join(format!("{}.env", s.kind.as_str())))?;
         match s.kind {
             WorkerKind::Tgtd => {
                 changed |= host::remove_folder(&network.join("tgtd"))?;
-                changed |= host::remove(&network.join("tgtd.env"))?;
             }
             WorkerKind::Dnsmasq | WorkerKind::Http => {
                 let own = own(&self.inner.paths, s.network, s.kind);

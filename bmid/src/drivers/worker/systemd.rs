@@ -9,7 +9,7 @@ use bmi::model::{Id, Kind};
 use bmi::step::target::fill_address;
 use bmi::step::{StartWorker, StopWorker, WorkerKind};
 
-use super::detached::{ASKS_MACHINES, IO_THREADS, guard};
+use super::detached::{ASKS_MACHINES, IO_THREADS, guard, quiet};
 use crate::drivers::{DriverError, Paths, host};
 
 /// The run folder that the units name.
@@ -68,7 +68,11 @@ pub(super) fn environment(paths: &Paths, s: &StartWorker) -> String {
             s.port,
             guard().map(|path| format!("LD_PRELOAD={}\n", path.display())).unwrap_or_default()
         ),
-        WorkerKind::Dnsmasq | WorkerKind::Http => String::new(),
+        WorkerKind::Dnsmasq => {
+            let lines = quiet(paths, s.network);
+            lines.iter().map(|(name, value)| format!("{name}=\"{}\"\n", value.display())).collect()
+        }
+        WorkerKind::Http => String::new(),
     }
 }
 
