@@ -4,10 +4,10 @@ DESTDIR ?=
 SHELL = /bin/bash
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fuzz deny build install uninstall packages clean
+.PHONY: help demo test conformance bench lint fuzz deny build install uninstall packages clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## watch a machine without a disk boot Debian from a clone (root; minutes)
 	@demo/demo.sh
@@ -15,6 +15,10 @@ demo: ## watch a machine without a disk boot Debian from a clone (root; minutes)
 test: ## install what the tests need and run all of them (root; under 20 minutes)
 	@scripts/packages test
 	@scripts/test
+
+conformance: ## libiscsi's whole suite on disks in a pool, by both ways of export (root; minutes, told as it goes)
+	@scripts/packages test
+	BMID_CONFORMANCE=whole $(CARGO) test -p bmid --lib -- --nocapture drivers::target::tgt::tests::suite
 
 bench: ## how fast, as ratios against the floor measured in the same run (root)
 	@scripts/packages test

@@ -45,7 +45,7 @@ pub fn with_own_kernel(modules: &[&str], tests: &[&str]) {
     under_own_kernel(Command::new("env"), modules, Path::new("none"), tests);
 }
 
-fn under_own_kernel(command: Command, modules: &[&str], cluster: &Path, tests: &[&str]) {
+fn under_own_kernel(command: Command, modules: &[&str], cluster: &Path, tests: &[&str]) -> String {
     let (ended, said) = said_by_own_kernel(command, modules, cluster, tests);
     let passed = said.matches("... ok").count();
     assert!(
@@ -53,6 +53,7 @@ fn under_own_kernel(command: Command, modules: &[&str], cluster: &Path, tests: &
         "under a kernel of its own {passed} of {} passed: {said}",
         tests.len(),
     );
+    said
 }
 
 /// What tests of this program say under a kernel of their own and in a network of their own, pass or fail.
@@ -81,7 +82,7 @@ fn said_by_own_kernel(mut command: Command, modules: &[&str], cluster: &Path, te
 /// The one of this program.
 pub fn ceph() -> &'static Ceph {
     static CEPH: OnceLock<Ceph> = OnceLock::new();
-    CEPH.get_or_init(Ceph::start)
+    CEPH.get_or_init(Ceph::in_memory)
 }
 
 impl Ceph {
@@ -110,11 +111,12 @@ impl Ceph {
         Ceph { folder: folder.into(), net: None, init: String::new(), holder: None }
     }
 
-    /// Runs tests of this program again, by their whole names, under a kernel of their own that reaches this cluster.
-    pub fn with_own_kernel(&self, tests: &[&str]) {
+    /// Runs tests of this program again, by their whole names, under a kernel of their own that reaches this cluster: what they
+    /// said.
+    pub fn with_own_kernel(&self, tests: &[&str]) -> String {
         let modules =
             ["aes_generic", "cbc", "gcm", "ctr", "hmac", "sha256_generic", "crc32c_generic", "rbd", "veth", "ipv6"];
-        under_own_kernel(self.command(), &modules, &self.folder, tests);
+        under_own_kernel(self.command(), &modules, &self.folder, tests)
     }
 
     /// The same in the network namespace of this process, which must be the test's own.

@@ -10,18 +10,23 @@ use crate::drivers::storage::rbd::RbdStore;
 use crate::drivers::storage::rbd::tests::ceph::{ceph, guard, own_kernel};
 use crate::drivers::target::conformance::INITIATOR;
 
-/// A pool with one golden image of 64 MiB, and a tgtd where its monitor can be reached.
-struct House {
+/// A pool with one golden image, and a tgtd where its monitor can be reached.
+pub(super) struct House {
     store: Arc<RbdStore>,
     place: RbdPlace,
     _scratch: tempfile::TempDir,
-    tgtd: Tgtd,
+    pub(super) tgtd: Tgtd,
 }
 
-const ID: Id = Id([9; 16]);
+pub(super) const ID: Id = Id([9; 16]);
 
 impl House {
-    fn new(pool: &str) -> House {
+    pub(super) fn new(pool: &str) -> House {
+        House::of(pool, 64 << 20)
+    }
+
+    /// One whose disks have so many bytes.
+    pub(super) fn of(pool: &str, size: u64) -> House {
         // Both ways run beside one another in one cluster.
         let pool = &if own_kernel() { mapped(pool) } else { made(pool.to_owned()) };
         let scratch = tempfile::tempdir().unwrap();
@@ -42,7 +47,7 @@ impl House {
             let datastore = house.place.datastore;
             house.store(MakeStore { datastore, engine: ID, place: house.at(), note }, None);
             let input = tempfile::tempfile().unwrap();
-            input.set_len(64 << 20).unwrap();
+            input.set_len(size).unwrap();
             house.store(
                 Import {
                     datastore: house.place.datastore,
@@ -74,13 +79,13 @@ impl House {
         assert!(self.store.apply(&step, &StepCx { input, ..StepCx::PLAIN }).unwrap().changed);
     }
 
-    fn lun(&self, generation: u32) -> Lun {
+    pub(super) fn lun(&self, generation: u32) -> Lun {
         let path = Backing::volume(ID, generation).path(&self.at());
         let (serial, scsi_id) = ("bmi0123456789abcdef0".to_owned(), "0123456789abcdef".to_owned());
         Lun { number: 1, path, serial, scsi_id, pool: Some(self.place.clone()) }
     }
 
-    fn target(&self, tid: u32, lun: Lun) -> MakeTarget {
+    pub(super) fn target(&self, tid: u32, lun: Lun) -> MakeTarget {
         let iqn = format!("iqn.2026-11.test:{tid}");
         MakeTarget {
             network: self.tgtd.network,
@@ -92,18 +97,18 @@ impl House {
         }
     }
 
-    fn apply(&self, step: impl Into<Step>) -> Result<bool, DriverError> {
+    pub(super) fn apply(&self, step: impl Into<Step>) -> Result<bool, DriverError> {
         let Step::Target(step) = step.into() else { unreachable!() };
         ceph().inside(|| self.tgtd.driver.apply(&step, &StepCx::PLAIN)).map(|d| d.changed)
     }
 
     /// Runs one of libiscsi's programs on a target's disk.
-    fn iscsi(&self, program: &str, tid: u32, more: &[&str]) -> String {
+    pub(super) fn iscsi(&self, program: &str, tid: u32, more: &[&str]) -> String {
         let iqn = format!("iqn.2026-11.test:{tid}");
         text(&ceph().inside(|| self.tgtd.iscsi(program, INITIATOR, None, &iqn, more)))
     }
 
-    fn writes(&self, tid: u32) -> bool {
+    pub(super) fn writes(&self, tid: u32) -> bool {
         // Under a kernel of its own a few writes: hundreds take seconds there.
         let test = if own_kernel() { "--test=SCSI.Write16.DpoFua" } else { "--test=SCSI.Write16.Simple" };
         self.iscsi("iscsi-test-cu", tid, &["--dataloss", test]).contains("...passed")
@@ -116,18 +121,18 @@ impl House {
 }
 
 /// The pool of a test under a kernel of its own. It is made before: Ceph's tools are slow there.
-fn mapped(pool: &str) -> String {
+pub(super) fn mapped(pool: &str) -> String {
     format!("{pool}-mapped")
 }
 
-fn made(pool: String) -> String {
+pub(super) fn made(pool: String) -> String {
     ceph().tool(&["ceph", "osd", "pool", "create", &pool, "8", "8", "--size", "1"]);
     ceph().tool(&["rbd", "pool", "init", &pool]);
     pool
 }
 
 /// A tgtd as bmid starts it: with the guard. Its files lie in `dir`.
-fn start(dir: tempfile::TempDir, store: &Arc<RbdStore>) -> Tgtd {
+pub(super) fn start(dir: tempfile::TempDir, store: &Arc<RbdStore>) -> Tgtd {
     let run = dir.path().to_owned();
     start_at(&run, dir, store)
 }
@@ -203,23 +208,6 @@ fn maps(house: &House) -> usize {
         .count()
 }
 
-/// The tests of this file that hold for disks that the kernel has mapped, too; there they are run by a kernel that can.
-#[test]
-fn the_kernel_serves_the_disks_of_a_pool_as_tgtd_itself_does() {
-    let all = [
-        ("lun", "a_disk_in_a_pool_is_a_lun_like_any_other"),
-        ("bare", "a_tgtd_without_the_guard_gets_no_disk_of_a_pool"),
-        ("lock", "the_lock_of_a_tgtd_that_died_is_broken_before_its_disk_is_opened_again"),
-        ("guard", "what_a_file_stands_a_disk_in_a_pool_stands_and_an_empty_read_ends_nobody"),
-    ];
-    guard();
-    for (pool, _) in all {
-        made(mapped(pool));
-    }
-    let all = all.map(|(_, test)| format!("drivers::target::tgt::tests::pools::{test}"));
-    ceph().with_own_kernel(&all.each_ref().map(String::as_str));
-}
-
 #[test]
 fn a_tgtd_without_the_guard_gets_no_disk_of_a_pool() {
     let house = House::new("bare");
@@ -262,85 +250,14 @@ fn the_lock_of_a_tgtd_that_died_is_broken_before_its_disk_is_opened_again() {
     assert!(house.lock(0).contains("client.") && house.lock(0) != dead);
 }
 
-/// What sets a mapped disk apart from a file: memory that direct I/O refuses; and the read that ends librbd. All the rest takes
-/// minutes under a kernel of its own.
-const MAPPED: [&str; 3] = ["SCSI.Read16.ZeroBlocks", "SCSI.Verify16.Mismatch", "SCSI.OrWrite.Simple"];
-
-/// Of those, what passed and what did not.
-fn few(house: &House, tid: u32) -> (Vec<String>, Vec<String>) {
-    let passes =
-        |t: &str| house.iscsi("iscsi-test-cu", tid, &["--dataloss", &format!("--test={t}")]).contains("...passed");
-    MAPPED.iter().map(|t| t.trim_start_matches("SCSI.").to_owned()).partition(|t| passes(&format!("SCSI.{t}")))
-}
-
-/// `iscsi-test-cu`'s tests of a LUN that passed, and those that did not; what it left out is neither. Each suite runs in a process
-/// of its own: where a disk is thin, `CompareAndWrite` leaves behind that all later commands of 16 bytes get one of them changed.
-fn conformance(house: &House, tid: u32) -> (Vec<String>, Vec<String>) {
-    if own_kernel() {
-        return few(house, tid);
-    }
-    let all = text(&Command::new("iscsi-test-cu").arg("--list").output().unwrap());
-    let suites = all.lines().map(str::trim).filter(|l| l.starts_with("SCSI.") && l.matches('.').count() == 1);
-    // Before the first flush librbd writes each block through: a hundred thousand of them take minutes.
-    house.session(tid).flush().unwrap();
-    let (mut passed, mut failed) = (Vec::new(), Vec::new());
-    for suite in suites {
-        let said = house.iscsi("iscsi-test-cu", tid, &["--dataloss", &format!("--test={suite}")]);
-        let (mut suite, mut test, mut skipped) = ("", None, false);
-        for line in said.lines() {
-            suite = line.trim().strip_prefix("Suite: ").unwrap_or(suite);
-            if let Some((name, _)) = line.trim().strip_prefix("Test: ").and_then(|t| t.split_once(" ...")) {
-                (test, skipped) = (Some(format!("{suite}.{name}")), false);
-            }
-            skipped |= line.contains("[SKIPPED]");
-            // What a test says for itself stands between its name and its end.
-            match line {
-                _ if line.ends_with("passed") => passed.extend(test.take().filter(|_| !skipped)),
-                _ if line.ends_with("FAILED") => failed.extend(test.take()),
-                _ => {}
-            }
-        }
-    }
-    assert!(passed.len() > 50, "{passed:?} {failed:?}");
-    (passed, failed)
-}
-
-#[test]
-fn what_a_file_stands_a_disk_in_a_pool_stands_and_an_empty_read_ends_nobody() {
-    let house = House::new("guard");
-    // The suite writes a hundred thousand blocks one by one, which takes minutes if Ceph has to have each of them.
-    ceph().tool(&["rbd", "config", "image", "set", &house.image(0), "rbd_cache", "true"]);
-    let file = Lun { path: house.tgtd.disk("file"), pool: None, ..house.lun(0) };
-    for tid in [1, 3] {
-        assert!(house.apply(house.target(tid, file.clone())).unwrap());
-    }
-    assert!(house.apply(house.target(2, house.lun(0))).unwrap());
-    // A file that is told what a pool's disk is told.
-    house.tgtd.client().lun_pool(3, 1).unwrap();
-    let lacks =
-        |of: &[String], than: &[String]| -> Vec<String> { than.iter().filter(|t| !of.contains(t)).cloned().collect() };
-    let (of_file, _) = conformance(&house, 1);
-    assert!(of_file.iter().any(|t| t == "Read16.ZeroBlocks"), "{of_file:?}");
-    let (of_pool, failed) = conformance(&house, 2);
-    assert_eq!(lacks(&of_pool, &of_file), [""; 0], "the pool fails {failed:?}; {}", house.tgtd.log());
-    let (of_thin_file, _) = conformance(&house, 3);
-    assert_eq!(lacks(&of_pool, &of_thin_file), [""; 0], "the pool fails {failed:?}; {}", house.tgtd.log());
-    for gives_back in ["Unmap.Simple", "Unmap.VPD", "WriteSame10.Unmap", "WriteSame16.UnmapUnaligned"] {
-        let given = own_kernel() || of_pool.iter().any(|t| t == gives_back);
-        assert!(given, "{gives_back}: {failed:?}");
-    }
-    assert!(house.tgtd.client().portals().is_ok(), "tgtd lives: {}", house.tgtd.log());
-    assert!(house.writes(2));
-}
-
 impl House {
-    fn session(&self, tid: u32) -> Session {
+    pub(super) fn session(&self, tid: u32) -> Session {
         let portal = SocketAddr::from((fill_address(self.tgtd.slot), self.tgtd.port));
         let iqn = format!("iqn.2026-11.test:{tid}");
         ceph().inside(|| Session::open(portal, &iqn, INITIATOR, Duration::from_secs(60)).unwrap())
     }
 
-    fn image(&self, generation: u32) -> String {
+    pub(super) fn image(&self, generation: u32) -> String {
         format!("{}/{}", self.place.pool, Backing::volume(ID, generation).rbd_name(&self.place.prefix()))
     }
 
