@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bmi::protocol::Envelope;
 use bmid::store::Store;
@@ -13,6 +14,14 @@ use crate::lab::{Lab, Template, engine};
 use crate::rig::Rig;
 use crate::scenario::Special;
 use crate::shape::{self, Shape};
+
+/// How often a reconcile could not look at something and was asked again.
+static BLIND: AtomicUsize = AtomicUsize::new(0);
+
+/// So often until now, in all cases.
+pub fn blind() -> usize {
+    BLIND.load(Ordering::Relaxed)
+}
 
 /// What is done to a scenario.
 #[derive(Clone, Debug, Default)]
@@ -272,6 +281,7 @@ impl Judged<'_> {
             if !proposed.iter().any(|p| p["difference"] == "it could not be looked at") {
                 break;
             }
+            BLIND.fetch_add(1, Ordering::Relaxed);
         }
         match (open.as_slice(), broken.as_slice(), proposed.as_slice()) {
             ([], [], []) => Ok(()),

@@ -74,7 +74,7 @@ impl Disks {
             runtime.block_on(test(self));
             drop(runtime);
             for pool in GIVEN.take() {
-                let wrong = pool.settled();
+                let (wrong, _) = pool.settled();
                 assert!(wrong.is_empty(), "left in the pool: {wrong:#?}");
             }
         });
@@ -188,17 +188,24 @@ impl Pool {
         }
     }
 
-    /// Has the background of its datastores do what is left to do, and says what is still wrong then. Called where the
-    /// cluster can be reached, when no engine uses it any more.
-    pub fn settled(&self) -> Vec<String> {
+    /// Has the background of its datastores do what is left to do, opens what dead processes have left locked, and says what is
+    /// still wrong then, and how many disks were opened. Called where the cluster can be reached, when no engine uses it any more.
+    pub fn settled(&self) -> (Vec<String>, usize) {
         let scratch = tempfile::tempdir().unwrap();
         let driver = RbdStore::new(scratch.path().join("scratch"), Box::new(Detached));
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             let inside = self.look();
             let wrong = inside.wrong();
-            if wrong.is_empty() || Instant::now() > end {
-                return wrong;
+            if !wrong.is_empty() && Instant::now() > end {
+                return (wrong, 0);
+            }
+            if wrong.is_empty() {
+                let said = ask(&format!("open {}", self.namespace));
+                let names =
+                    |key: &str| said[key].as_array().unwrap().iter().map(|n| format!("{n} stays locked")).collect();
+                let (opened, left): (Vec<String>, Vec<String>) = (names("opened"), names("left"));
+                return (left, opened.len());
             }
             for (datastore, namespace) in &inside.stores {
                 let datastore = datastore.parse().unwrap();

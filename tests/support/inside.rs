@@ -94,7 +94,8 @@ impl Inside {
         let mut wrong: Vec<String> = self.strays.iter().map(|o| format!("object {o} belongs to no image")).collect();
         let mut tags = Vec::new();
         for (name, image) in &self.images {
-            // A lock without a watcher is of a process that was killed at the very end of its work: whoever opens the disk next breaks it.
+            // A lock without a watcher is of a process that was killed at the very end of its work: whoever opens the disk next breaks
+            // it, which `Pool::settled` does and looks at.
             let used = image["watchers"].as_u64() != Some(0);
             if image["broken"] == true || used || (image["mark"].is_null() && !name.contains(".n.")) {
                 wrong.push(format!("image {name} is half-made or in use: {image}"));

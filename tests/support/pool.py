@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """What is so in a namespace of a pool (`rbd`), as Ceph's own bindings say it; nothing of bmid's takes part. It reads, and makes the
-namespaces that tests ask for. It must never change anything in them.
+namespaces that tests ask for. It must never change anything in them but what `open` is there for.
 
   pool.py CONF [POOL]   answers lines of standard input, a line of JSON each:
     make NAMESPACE   the namespace is there, and one beside it for a second datastore
     look [NAMESPACE] images, trash, register, and objects that belong to no image, of both
+    open NAMESPACE   disks that are locked and watched by nobody are opened as by whoever needs them next: which, and who still is locked
 """
 import json
 import re
@@ -80,6 +81,21 @@ def look(io):
     return images, trashed, entries, lost
 
 
+def reopen(io):
+    """A lock that a dead process left goes when the next one takes it; what stays has an owner, or is a fault."""
+    opened, left = [], []
+    for name in sorted(rbd.RBD().list(io)):
+        of = about(io, name=name)
+        if not of.get("lockers") or of["watchers"]:
+            continue
+        with rbd.Image(io, name) as image:
+            image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
+        opened.append(name)
+        if about(io, name=name)["lockers"]:
+            left.append(name)
+    return {"opened": opened, "left": left}
+
+
 def both(namespace):
     return [namespace, namespace + "-fast"] if namespace else [""]
 
@@ -95,6 +111,12 @@ def main():
             for name in both(namespace):
                 rbd.RBD().namespace_create(io, name)
             answer = {}
+        elif verb == "open":
+            answer = {"opened": [], "left": []}
+            for name in both(namespace):
+                io.set_namespace(name)
+                for key, names in reopen(io).items():
+                    answer[key] += names
         else:
             answer = {"images": {}, "trash": [], "register": {}, "strays": [], "stores": {}}
             for name in both(namespace):
