@@ -1,7 +1,7 @@
-//! MAC addresses, IPv4 networks and ranges, checked once when read.
+//! MAC addresses, IP networks and ranges, checked once when read.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A station's MAC address: never multicast, never all zeroes.
@@ -67,38 +67,79 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// An interface's address with its prefix length, as in `10.9.0.1/24`. The address is a host of that subnet.
+/// An address as a number, and how many bits it has.
+fn bits(a: IpAddr) -> (u128, u8) {
+    match a {
+        IpAddr::V4(a) => (u32::from(a).into(), 32),
+        IpAddr::V6(a) => (a.into(), 128),
+    }
+}
+
+/// The address of that number, in the family of `like`.
+fn address_of(number: u128, like: IpAddr) -> IpAddr {
+    match like {
+        // No sum of ours leaves the family: what is above 32 bits is nothing.
+        IpAddr::V4(_) => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+        IpAddr::V6(_) => Ipv6Addr::from(number).into(),
+    }
+}
+
+/// The bytes of an address, for keys.
+#[must_use]
+pub fn octets(a: IpAddr) -> Vec<u8> {
+    match a {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+/// Prefix lengths that a boot network has: of IPv6 the one by which machines make their own addresses.
+fn fits(a: IpAddr, prefix: u8) -> bool {
+    if a.is_ipv4() { (8..=30).contains(&prefix) } else { prefix == 64 }
+}
+
+/// What an engine's address on a boot network can be.
+fn is_a_hosts(a: IpAddr) -> bool {
+    let plain = !(a.is_loopback() || a.is_multicast() || a.is_unspecified());
+    plain
+        && match a {
+            IpAddr::V4(a) => !a.is_link_local() && a.octets()[0] < 240,
+            IpAddr::V6(a) => !a.is_unicast_link_local() && a.to_ipv4_mapped().is_none(),
+        }
+}
+
+/// An interface's address with its prefix length, as in `10.9.0.1/24` or `fd00:7::1/64`. The address is a host of that subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
     /// The interface's own address.
-    pub address: Ipv4Addr,
-    /// Length of the network part, 8 to 30.
+    pub address: IpAddr,
+    /// Length of the network part: 8 to 30, of IPv6 64.
     pub prefix: u8,
 }
 
 impl Cidr {
-    /// The network mask.
-    #[must_use]
-    pub fn mask(self) -> u32 {
-        u32::MAX << (32 - u32::from(self.prefix))
+    /// Its lowest and highest number.
+    fn ends(self) -> (u128, u128) {
+        let (number, width) = bits(self.address);
+        let hosts = u128::MAX.checked_shr(128 - u32::from(width.saturating_sub(self.prefix))).unwrap_or(0);
+        (number & !hosts, number | hosts)
+    }
+
+    fn range(self, first: u128, last: u128) -> Range {
+        Range { first: address_of(first, self.address), last: address_of(last, self.address) }
     }
 
     /// The network's own address.
     #[must_use]
-    pub fn network(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.address) & self.mask())
-    }
-
-    /// The broadcast address.
-    #[must_use]
-    pub fn broadcast(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.address) | !self.mask())
+    pub fn network(self) -> IpAddr {
+        address_of(self.ends().0, self.address)
     }
 
     /// Whether `a` lies in the subnet.
     #[must_use]
-    pub fn contains(self, a: Ipv4Addr) -> bool {
-        u32::from(a) & self.mask() == u32::from(self.network())
+    pub fn contains(self, a: IpAddr) -> bool {
+        let (first, last) = self.ends();
+        a.is_ipv4() == self.address.is_ipv4() && (first..=last).contains(&bits(a).0)
     }
 
     /// The subnet it is an address of.
@@ -110,10 +151,23 @@ impl Cidr {
     /// All host addresses of its subnet.
     #[must_use]
     pub fn hosts(self) -> Range {
-        Range {
-            first: Ipv4Addr::from(u32::from(self.network()) + 1),
-            last: Ipv4Addr::from(u32::from(self.broadcast()) - 1),
-        }
+        let (first, last) = self.ends();
+        // IPv6 has no broadcast address.
+        self.range(first.saturating_add(1), if self.address.is_ipv4() { last.saturating_sub(1) } else { last })
+    }
+
+    /// Of an IPv6 subnet: addresses for machines that nobody has provisioned.
+    #[must_use]
+    pub fn leased(self) -> Range {
+        let first = self.ends().0;
+        self.range(first | 0x1_0000, first | 0x1_7fff)
+    }
+
+    /// Of an IPv6 subnet: addresses for provisioned machines, each of which has [`BLOCK`] of them.
+    #[must_use]
+    pub fn reserved(self) -> Range {
+        let first = self.ends().0;
+        self.range(first | 0x1000_0000, first | 0xffff_ffff)
     }
 
     /// Whether the two subnets share an address.
@@ -123,35 +177,36 @@ impl Cidr {
     }
 }
 
+/// Addresses that a node has in an IPv6 network, the first of which is the one it is shown with: DHCPv6 knows machines by what their
+/// programs call themselves, and gives an address that a machine's loader holds to nobody else, be it the same machine's system.
+pub const BLOCK: u32 = 16;
+
 impl FromStr for Cidr {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Cidr, String> {
         let bad = || {
             format!(
-                "{:?} is not an address with a prefix length; write it like 10.9.0.1/24",
-                s.chars().take(40).collect::<String>()
+                "{:?} is not an address with a prefix length; write it like 10.9.0.1/24 or fd00:7::1/64",
+                s.chars().take(60).collect::<String>()
             )
         };
         let (a, p) = s.split_once('/').ok_or_else(bad)?;
-        let address: Ipv4Addr = a.parse().map_err(|_| bad())?;
+        let address: IpAddr = a.parse().map_err(|_| bad())?;
         let prefix: u8 = p.parse().map_err(|_| bad())?;
-        if !(8..=30).contains(&prefix) {
-            return Err(format!("a prefix length of {prefix} does not fit a boot network; use 8 to 30"));
+        if !fits(address, prefix) {
+            let which = if address.is_ipv4() { "8 to 30" } else { "64" };
+            return Err(format!("a prefix length of {prefix} does not fit a boot network; use {which}"));
         }
         let cidr = Cidr { address, prefix };
-        if address == cidr.network() || address == cidr.broadcast() {
+        if !cidr.hosts().contains(address) {
+            let what = if address.is_ipv4() { "network or broadcast address" } else { "network address" };
             return Err(format!(
-                "{address} is the network or broadcast address of {}/{prefix}; give the address the engine shall have",
+                "{address} is the {what} of {}/{prefix}; give the address the engine shall have",
                 cidr.network()
             ));
         }
-        if address.is_loopback()
-            || address.is_multicast()
-            || address.is_unspecified()
-            || address.is_link_local()
-            || address.octets()[0] >= 240
-        {
+        if !is_a_hosts(address) {
             return Err(format!(
                 "{address} cannot be an engine's address on a boot network; give a unicast address of that network"
             ));
@@ -166,19 +221,19 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// A subnet, as in `10.9.0.0/24`.
+/// A subnet, as in `10.9.0.0/24` or `fd00:7::/64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet {
     /// Its own address: all host bits are zero.
-    pub network: Ipv4Addr,
-    /// Length of the network part, 8 to 30.
+    pub network: IpAddr,
+    /// Length of the network part: 8 to 30, of IPv6 64.
     pub prefix: u8,
 }
 
 impl Subnet {
     /// That address as an interface of this subnet has it. Whether it is one of its hosts is not looked at.
     #[must_use]
-    pub fn with(self, address: Ipv4Addr) -> Cidr {
+    pub fn with(self, address: IpAddr) -> Cidr {
         Cidr { address, prefix: self.prefix }
     }
 
@@ -193,15 +248,16 @@ impl FromStr for Subnet {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Subnet, String> {
-        let shown = || s.chars().take(40).collect::<String>();
-        let bad = || format!("{:?} is not a subnet; write it like 10.9.0.0/24", shown());
+        let shown = || s.chars().take(60).collect::<String>();
+        let bad = || format!("{:?} is not a subnet; write it like 10.9.0.0/24 or fd00:7::/64", shown());
         let (a, p) = s.split_once('/').ok_or_else(bad)?;
-        let (network, prefix): (Ipv4Addr, u8) = (a.parse().map_err(|_| bad())?, p.parse().map_err(|_| bad())?);
-        if prefix > 30 {
-            return Err(format!("the subnet {} is too small for the engine and a node; use 8 to 30", shown()));
-        }
-        if prefix < 8 {
-            return Err(format!("the subnet {} is larger than a boot network can be; use 8 to 30", shown()));
+        let (network, prefix): (IpAddr, u8) = (a.parse().map_err(|_| bad())?, p.parse().map_err(|_| bad())?);
+        if !fits(network, prefix) {
+            return Err(match (network, prefix) {
+                (IpAddr::V6(_), _) => format!("the subnet {} does not fit a boot network; of IPv6 use 64", shown()),
+                (_, 31..) => format!("the subnet {} is too small for the engine and a node; use 8 to 30", shown()),
+                _ => format!("the subnet {} is larger than a boot network can be; use 8 to 30", shown()),
+            });
         }
         let subnet = Subnet { network, prefix };
         let cidr = subnet.with(network);
@@ -226,16 +282,17 @@ impl fmt::Display for Subnet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Range {
     /// First address.
-    pub first: Ipv4Addr,
+    pub first: IpAddr,
     /// Last address.
-    pub last: Ipv4Addr,
+    pub last: IpAddr,
 }
 
 impl Range {
-    /// How many addresses it holds.
+    /// How many addresses it holds, as far as that can be counted.
     #[must_use]
     pub fn len(self) -> u32 {
-        (u32::from(self.last) - u32::from(self.first)).saturating_add(1)
+        let more = bits(self.last).0.saturating_sub(bits(self.first).0);
+        u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// Never: a range holds at least one address.
@@ -246,14 +303,14 @@ impl Range {
 
     /// The address at `offset`, counted round and round.
     #[must_use]
-    pub fn at(self, offset: u32) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.first) + offset % self.len())
+    pub fn at(self, offset: u32) -> IpAddr {
+        address_of(bits(self.first).0 + u128::from(offset % self.len()), self.first)
     }
 
     /// Whether `a` lies in it.
     #[must_use]
-    pub fn contains(self, a: Ipv4Addr) -> bool {
-        (self.first..=self.last).contains(&a)
+    pub fn contains(self, a: IpAddr) -> bool {
+        a.is_ipv4() == self.first.is_ipv4() && (self.first..=self.last).contains(&a)
     }
 }
 
@@ -264,11 +321,15 @@ impl FromStr for Range {
         let bad = || {
             format!(
                 "{:?} is not an address range; write it like 10.9.0.100-10.9.0.150",
-                s.chars().take(60).collect::<String>()
+                s.chars().take(80).collect::<String>()
             )
         };
         let (a, b) = s.split_once('-').ok_or_else(bad)?;
-        let (first, last) = (a.trim().parse().map_err(|_| bad())?, b.trim().parse().map_err(|_| bad())?);
+        let (first, last): (IpAddr, IpAddr) =
+            (a.trim().parse().map_err(|_| bad())?, b.trim().parse().map_err(|_| bad())?);
+        if first.is_ipv4() != last.is_ipv4() {
+            return Err(bad());
+        }
         if first > last {
             return Err(format!("the range {s} ends before it begins; swap the two addresses"));
         }
@@ -309,76 +370,4 @@ pub(super) use as_text;
 as_text! { Mac Cidr Subnet Range }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stored_bytes_have_one_spelling_and_people_several() {
-        fn read<T: for<'de> serde::Deserialize<'de>>(text: &str) -> (bool, bool) {
-            let stored = bincode::serialize(text).unwrap();
-            let people = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
-            (bincode::deserialize::<T>(&stored).is_ok(), T::deserialize(people).is_ok())
-        }
-        assert_eq!(read::<Mac>("52:54:00:00:00:0a"), (true, true));
-        assert_eq!(read::<Mac>("52-54-00-00-00-0A"), (false, true));
-        assert_eq!(read::<Cidr>("10.9.0.1/24"), (true, true));
-        assert_eq!(read::<Cidr>("10.9.0.1/+24"), (false, true));
-        assert_eq!(read::<Range>("10.9.0.1-10.9.0.2"), (true, true));
-        assert_eq!(read::<Range>("10.9.0.1 - 10.9.0.2"), (false, true));
-    }
-
-    #[test]
-    fn a_mac_is_one_cards_address() {
-        assert_eq!("52-54-00-AB-cd-01".parse::<Mac>().map(|m| m.to_string()).as_deref(), Ok("52:54:00:ab:cd:01"));
-        for bad in [
-            "",
-            "52:54:00:00:00",
-            "52:54:00:00:00:01:02",
-            "01:00:5e:00:00:01",
-            "ff:ff:ff:ff:ff:ff",
-            "00:00:00:00:00:00",
-            "5254:00:00:00:01",
-            "g2:54:00:00:00:01",
-            "52:54:00:00:00:0١",
-        ] {
-            assert!(bad.parse::<Mac>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn subnets_overlap_when_one_holds_the_other() {
-        let c = |s: &str| s.parse::<Cidr>().expect(s);
-        assert!(c("10.9.0.1/24").overlaps(c("10.9.0.129/25")));
-        assert!(c("10.9.0.129/25").overlaps(c("10.9.0.1/16")));
-        assert!(!c("10.9.0.1/24").overlaps(c("10.9.1.1/24")));
-        for bad in ["10.9.0.0/24", "10.9.0.255/24", "10.9.0.1", "10.9.0.1/31", "127.0.0.2/8", "224.0.0.1/24", "x/24"] {
-            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_subnet_has_no_host_bits_and_room_for_a_node() {
-        let s = |t: &str| t.parse::<Subnet>().map(|s| s.hosts().to_string());
-        assert_eq!(s("10.9.0.0/24").as_deref(), Ok("10.9.0.1-10.9.0.254"));
-        assert_eq!(s("10.9.0.4/30").as_deref(), Ok("10.9.0.5-10.9.0.6"));
-        for (bad, told) in [
-            ("10.9.0.7/24", "in the subnet 10.9.0.0/24"),
-            ("10.9.0.0/31", "too small"),
-            ("10.9.0.1/32", "too small"),
-            ("10.0.0.0/7", "larger"),
-            ("10.9.0.0", "like 10.9.0.0/24"),
-            ("127.0.0.0/8", "cannot be an engine's"),
-            ("224.0.0.0/24", "cannot be an engine's"),
-        ] {
-            let why = s(bad).expect_err(bad);
-            assert!(why.contains(told), "{bad}: {why}");
-        }
-    }
-
-    #[test]
-    fn a_range_counts_round() {
-        let r: Range = "10.9.0.100-10.9.0.102".parse().expect("range");
-        assert_eq!((r.len(), r.at(4)), (3, Ipv4Addr::new(10, 9, 0, 101)));
-        assert!("10.9.0.2-10.9.0.1".parse::<Range>().is_err());
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //! Target holds IQN, ACL and CHAP; everything else about a node's disk is looked up, never stored twice.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,8 +62,8 @@ pub struct Node {
     pub nic: Option<Name>,
     /// On which network it boots (BMI networkId).
     pub network: Id,
-    /// The address reserved for it; none where bmid does not serve addresses.
-    pub address: Option<Ipv4Addr>,
+    /// The address reserved for it, in an IPv6 network the first of its block; none where bmid does not serve addresses.
+    pub address: Option<IpAddr>,
     /// Lifecycle.
     pub state: NodeState,
     /// Why it is in error, for people.

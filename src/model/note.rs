@@ -5,7 +5,7 @@
 //! older notes stay readable.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +95,7 @@ pub struct NodeNote {
     /// Which card, as the operator calls it.
     pub nic: Option<Name>,
     /// The address reserved for it.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Values for drivers.
     #[serde(deserialize_with = "super::pairs::deserialize")]
     pub settings: BTreeMap<String, String>,

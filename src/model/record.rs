@@ -298,7 +298,7 @@ rows! {
     Node 1 |r| true => [
         one(Index::NodeName, owned(&r.owner, &r.name)),
         one(Index::NodeMac, mac_key(r.mac)),
-        one(Index::NodeAddress, r.address.map(|a| under(r.network, &a.octets())).unwrap_or_default()),
+        one(Index::NodeAddress, r.address.map(|a| under(r.network, &super::net::octets(a))).unwrap_or_default()),
         many(Index::NodesOf, under(r.network, &[])),
     ];
     Attachment 1 |r| true => [many(Index::AttachmentsOf, under(r.node, &[])), one(Index::AttachmentOfVolume, under(r.volume, &[]))];

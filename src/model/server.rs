@@ -1,6 +1,6 @@
 //! Servers (engines, datastores), networks and where they stand on an engine.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -269,8 +269,8 @@ pub struct Network {
 impl Network {
     /// Whether an address of its subnet is the engine's, the router's or a name server's: no node gets it.
     #[must_use]
-    pub fn keeps(&self, address: Ipv4Addr) -> bool {
-        address == self.address.address || self.router == Some(address) || self.dns.contains(&address)
+    pub fn keeps(&self, address: IpAddr) -> bool {
+        address == self.address.address || self.router.iter().chain(&self.dns).any(|kept| address == *kept)
     }
 }
 

@@ -1,26 +1,31 @@
 //! Picking free numbers and addresses: a random start and then the next free one, so that the cost does not grow with how
 //! many are taken.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use crate::model::net::{BLOCK, octets};
 use crate::model::record::under;
 use crate::model::{Fault, Id, Index, Kind, Network, Range, View};
 
-/// Addresses of a network that nodes may get: its range, else every host address of the subnet.
+/// Addresses of a network that nodes may get: its range, else every host address of the subnet, of an IPv6 one those that are kept
+/// for nodes.
 #[must_use]
 pub fn pool(network: &Network) -> Range {
-    network.range.unwrap_or_else(|| network.address.hosts())
+    let all = || if network.address.address.is_ipv4() { network.address.hosts() } else { network.address.reserved() };
+    network.range.unwrap_or_else(all)
 }
 
 /// A free address of the network's pool. `taken` are those claimed earlier in the same plan.
-pub fn address(view: &dyn View, network: &Network, start: u32, taken: &[Ipv4Addr]) -> Result<Ipv4Addr, Fault> {
+pub fn address(view: &dyn View, network: &Network, start: u32, taken: &[IpAddr]) -> Result<IpAddr, Fault> {
     let pool = pool(network);
-    for offset in 0..pool.len() {
-        let candidate = pool.at(start.wrapping_add(offset) % pool.len());
+    let each = if pool.first.is_ipv4() { 1 } else { BLOCK };
+    let places = pool.len() / each;
+    for offset in 0..places {
+        let candidate = pool.at(start.wrapping_add(offset) % places * each);
         if network.keeps(candidate) || taken.contains(&candidate) {
             continue;
         }
-        if view.find(Index::NodeAddress, &under(network.id, &candidate.octets()))?.is_none() {
+        if view.find(Index::NodeAddress, &under(network.id, &octets(candidate)))?.is_none() {
             return Ok(candidate);
         }
     }

@@ -118,7 +118,7 @@ fn ground(nodes: u8) -> Memory {
             mac: format!("52:54:00:00:00:{n:02x}").parse().expect("a MAC"),
             nic: None,
             network: id(2),
-            address: Some(std::net::Ipv4Addr::new(10, 9, 0, 10 + n)),
+            address: Some([10, 9, 0, 10 + n].into()),
             state: NodeState::Ready,
             cause: None,
             settings: BTreeMap::new(),
@@ -175,7 +175,7 @@ fn seen_target(node: &NodeRecords) -> SeenTarget {
 fn as_wanted(rows: &Rows) -> (Vec<Seen>, Vec<Seen>, Vec<Seen>) {
     let mut backings = vec![Seen::Store(id(3))];
     backings.extend(rows.volumes.iter().map(|(v, g)| Seen::Backing(Backing::volume(*v, *g))));
-    let mut targets = vec![Seen::Portal(network().address.address.into(), 3260)];
+    let mut targets = vec![Seen::Portal(network().address.address, 3260)];
     targets.extend(rows.nodes.iter().map(|n| Seen::Target(seen_target(n))));
     let entry =
         |n: &NodeRecords| Seen::Entry { node: n.node.id, mac: n.node.mac, digest: digest(&n.entry(&defaults())) };
@@ -211,14 +211,29 @@ proptest! {
         let m = ground(taken);
         let found = allocate::address(&m, &network(), start, &[]).expect("one is free");
         prop_assert!(network().range.expect("a range").contains(found));
-        prop_assert!(m.find(Index::NodeAddress, &record::under(id(2), &found.octets())).expect("rows").is_none());
+        prop_assert!(m.find(Index::NodeAddress, &record::under(id(2), &crate::model::net::octets(found))).expect("rows").is_none());
     }
+}
+
+#[test]
+fn in_an_ipv6_network_nodes_get_blocks_that_do_not_overlap() {
+    let address = "fd00:7::1/64".parse().expect("a subnet");
+    let six = Network { address, range: None, dhcp: Dhcp::Ipv6, ..network() };
+    let mut taken = Vec::new();
+    // The last ones of all follow one another round.
+    for start in [7, 7, 7, 0x0eff_fffe, 0x0eff_fffe, 0x0eff_fffe] {
+        taken.push(allocate::address(&ground(0), &six, start, &taken).expect("there are many"));
+    }
+    let text: Vec<String> = taken.iter().map(ToString::to_string).collect();
+    let wanted = ["::1000:70", "::1000:80", "::1000:90", "::ffff:ffe0", "::ffff:fff0", "::1000:0"];
+    assert_eq!(text, wanted.map(|a| format!("fd00:7{a}")));
+    assert!(taken.iter().all(|a| address.reserved().contains(*a) && !address.leased().contains(*a)));
 }
 
 #[test]
 fn a_full_range_is_said() {
     assert_eq!(allocate::address(&ground(10), &network(), 5, &[]).map_err(|f| f.kind), Err(Kind::Limit));
-    let some: Vec<_> = (14..20).map(|n| std::net::Ipv4Addr::new(10, 9, 0, n)).collect();
+    let some: Vec<_> = (14..20).map(|n| std::net::IpAddr::from([10, 9, 0, n])).collect();
     assert_eq!(
         allocate::address(&ground(4), &network(), 5, &some).map_err(|f| f.kind),
         Err(Kind::Limit),
@@ -291,7 +306,7 @@ fn ground_before_doors_and_nothing_twice() {
         silent: vec![],
     };
     assert_eq!(reconcile::ground(&n, &want, "d", &whole), vec![]);
-    assert_eq!(reconcile::doors(&n, &want, &[Seen::Portal(n.address.address.into(), 3260)], &whole), vec![]);
+    assert_eq!(reconcile::doors(&n, &want, &[Seen::Portal(n.address.address, 3260)], &whole), vec![]);
     let changed = reconcile::ground(&n, &want, "other", &whole);
     assert!(
         matches!(&changed[0].action, Action::Apply(steps) if steps.len() == 5),
@@ -311,7 +326,7 @@ fn a_silent_worker_is_left_alone_until_it_hangs_and_is_then_ended_before_a_new_o
             .map(|kind| SeenSilent { kind, what: "process 7".into(), hung })
             .into(),
     };
-    let portal = [Seen::Portal(n.address.address.into(), 3260)];
+    let portal = [Seen::Portal(n.address.address, 3260)];
     let all = |seen| [reconcile::ground(&n, &want, "d", &seen), reconcile::doors(&n, &want, &portal, &seen)].concat();
     assert_eq!(all(seen(false)), vec![]);
     let found = all(seen(true));

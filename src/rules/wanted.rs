@@ -5,12 +5,11 @@ use std::net::IpAddr;
 
 use crate::model::record::under;
 use crate::model::{
-    Attachment, Chap, ChapMode, Dhcp, EngineNetwork, Fault, Id, Index, Network, NetworkState, Node, Place, RbdPlace,
-    Server, StoreNote, Target, View, ViewExt, Volume,
+    Attachment, Chap, ChapMode, EngineNetwork, Fault, Id, Index, Network, NetworkState, Node, Place, RbdPlace, Server,
+    StoreNote, Target, View, ViewExt, Volume,
 };
 use crate::rules::Defaults;
 use crate::step::boot::ScriptSecret;
-use crate::step::network::ipv6_address;
 use crate::step::{
     Account, Backing, DropEntry, DropTarget, Entry, Lun, MakeStore, MakeTarget, MakeVlan, OpenPortal, PutAddress,
     SeenLun, Serve, StartWorker, WorkerKind,
@@ -213,10 +212,7 @@ pub struct NetworkWanted {
 /// Where the nodes of a network have their disks.
 #[must_use]
 pub fn portal(network: &Network) -> IpAddr {
-    match network.dhcp {
-        Dhcp::Ipv6 => ipv6_address(network.id).into(),
-        Dhcp::Serve | Dhcp::Proxy | Dhcp::Off => network.address.address.into(),
-    }
+    network.address.address
 }
 
 /// A network as it should stand on this engine.

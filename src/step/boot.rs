@@ -66,7 +66,7 @@ pub struct Entry {
     /// The machine's card.
     pub mac: Mac,
     /// Its reserved address.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Its name in DHCP.
     pub hostname: String,
     /// Where its disk is.

@@ -90,7 +90,7 @@ impl Routing {
 pub struct InterfaceFacts {
     /// Its name.
     pub name: String,
-    /// Its IPv4 addresses.
+    /// Its addresses, but for the link's own of IPv6 and the one in bmid's private subnet.
     pub addresses: Vec<Cidr>,
     /// Administratively up.
     pub up: bool,

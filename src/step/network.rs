@@ -76,6 +76,12 @@ pub fn ipv6_prefix(network: Id) -> std::net::Ipv6Addr {
     std::net::Ipv6Addr::from(o)
 }
 
+/// Whether it is in one of those subnets: no network is put there by hand.
+#[must_use]
+pub fn is_private(a: std::net::Ipv6Addr) -> bool {
+    a.segments()[0] == 0xfd97
+}
+
 /// The engine's own address in that subnet.
 #[must_use]
 pub fn ipv6_address(network: Id) -> std::net::Ipv6Addr {

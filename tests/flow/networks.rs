@@ -103,6 +103,36 @@ async fn no_node_gets_the_address_of_the_engine_the_router_or_a_name_server() {
     refused(rig.try_run(more).await, Kind::Limit, "no free address");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ipv6_network_has_no_ipv4_and_gives_each_node_an_address_of_its_own() {
+    let rig = Rig::new().await;
+    rig.ground().await;
+    let made = rig.run("network create six --interface eth2 --vlan 106 --subnet fd00:6::/64 --dhcp ipv6").await;
+    let network = made.one().clone();
+    assert_eq!((&network["address"], &network["portal"]), (&"fd00:6::1/64".into(), &"[fd00:6::1]:3260".into()));
+    let nodes = "--node n1,52:54:00:00:06:01 --node n2,52:54:00:00:06:02";
+    let nodes = rig.run(&format!("node provision --image golden --network six {nodes}")).await.items;
+    let mut seen = Vec::new();
+    for node in &nodes {
+        let address: std::net::Ipv6Addr = node["address"].as_str().unwrap().parse().unwrap();
+        assert_eq!((address.segments()[..6].to_vec(), address.segments()[7] % 16), (vec![0xfd00, 6, 0, 0, 0, 0], 0));
+        assert_eq!(node["portal"], "[fd00:6::1]:3260");
+        assert!(!seen.contains(&address));
+        seen.push(address);
+        let script = rig.run(&format!("node boot-script {}", node["name"].as_str().unwrap())).await;
+        let script = script.one()["script"].as_str().unwrap().to_owned();
+        let san = format!("iscsi:[fd00:6::1]::3260:1:{}", node["iqn"].as_str().unwrap());
+        assert!(script.contains(&san) && !script.contains("10."), "{script}");
+    }
+    // What it has comes back with the node, and goes with it to a network that has the other kind.
+    rig.run("network detach six n1").await;
+    assert_eq!(rig.run("network attach six n1").await.one()["address"], nodes[0]["address"]);
+    assert!(rig.run("network attach net1 n1").await.one()["address"].as_str().unwrap().starts_with("10."));
+    assert!(rig.run("network attach six n1").await.one()["address"].as_str().unwrap().starts_with("fd00:6::"));
+    assert!(rig.check("reconcile").await.items.is_empty());
+    assert!(rig.run("state check").await.items.is_empty());
+}
+
 /// What is typed, what it is refused as, and a part of what is said.
 type Bad = (&'static str, Kind, &'static str);
 
@@ -144,6 +174,20 @@ const BAD: &[Bad] = &[
     ("--interface eth2 --vlan 102 --address 172.16.5.9/25", Kind::Conflict, "overlaps 172.16.5.1/24 on interface eth6"),
     ("--interface eth2 --vlan 102 --subnet 10.8.0.0/30 --router 10.8.0.2", Kind::Invalid, "too small"),
     ("--interface eth2 --vlan 102 --subnet 10.8.0.0/30 --range 10.8.0.1-10.8.0.2", Kind::Invalid, "no address left"),
+    // IPv6.
+    ("--interface eth2 --vlan 102 --address 10.8.0.1/24 --dhcp ipv6", Kind::Invalid, "--address fd00:7::1/64"),
+    ("--interface eth2 --vlan 102 --address fd00:8::1/64", Kind::Invalid, "--dhcp ipv6"),
+    ("--interface eth2 --vlan 102 --subnet fd00:8::/64 --dhcp off", Kind::Invalid, "--dhcp ipv6"),
+    ("--interface eth2 --vlan 102 --address fd97:8::1/64 --dhcp ipv6", Kind::Invalid, "in fd97::/16"),
+    ("--interface eth2 --vlan 102 --address fd00:8::1:1/64 --dhcp ipv6", Kind::Invalid, "such as fd00:8::1"),
+    ("--interface eth2 --vlan 102 --address fd00:8::1000:1/64 --dhcp ipv6", Kind::Invalid, "among the addresses for"),
+    ("--interface eth2 --vlan 102 --address fd00:6::9/64 --dhcp ipv6", Kind::Conflict, "overlaps fd00:6::1/64 of"),
+    ("--interface eth2 --vlan 102 --address fd00:5::9/64 --dhcp ipv6", Kind::Conflict, "overlaps fd00:5::1/64 on"),
+    (
+        "--interface eth2 --vlan 102 --subnet fd00:8::/64 --dhcp ipv6 --range fd00:8::5-fd00:8::9",
+        Kind::Invalid,
+        "leave --range out",
+    ),
     // Ranges.
     ("--interface eth2 --vlan 102 --subnet 10.8.0.0/24 --range 10.8.1.5-10.8.1.9", Kind::Invalid, "does not lie among"),
     (
@@ -195,6 +239,8 @@ async fn bad_input_is_refused_in_the_plan_with_the_reason_and_nothing_happens() 
     interface(&rig, "eth6", serde_json::json!({"addresses": ["172.16.5.1/24"]}));
     rig.run("network create t100 --interface eth2 --vlan 100 --address 10.10.0.1/24").await;
     rig.run("network create plain --interface eth3 --address 10.10.2.1/24").await;
+    rig.run("network create six --interface eth4 --address fd00:6::1/64 --dhcp ipv6").await;
+    interface(&rig, "eth5", serde_json::json!({"addresses": ["fd00:5::1/64"]}));
     let (world, networks) = (rig.world(), rig.run("network ls").await.items);
     for (line, kind, told) in BAD {
         let fault = rig.refuse(&format!("network create bad {line}")).await;
@@ -229,6 +275,9 @@ fn what_is_no_vlan_subnet_or_address_is_refused_where_it_is_typed() {
         ("--subnet 10.8.0.1/24", "in the subnet 10.8.0.0/24"),
         ("--address 10.8.0.0/24", "network or broadcast address"),
         ("--address 10.8.0.1/31", "does not fit"),
+        ("--address fd00:8::1/48 --dhcp ipv6", "use 64"),
+        ("--address fe80::1/64 --dhcp ipv6", "cannot be an engine's"),
+        ("--subnet fd00:8::1/64 --dhcp ipv6", "in the subnet fd00:8::/64"),
         ("--address 10.8.0.1/24 --subnet 10.8.0.0/24", "cannot be used with"),
         ("--vlan 7", "--address"),
         ("--address 10.8.0.1/24 --range 10.8.0.9-10.8.0.5", "ends before it begins"),

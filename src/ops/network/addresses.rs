@@ -1,9 +1,10 @@
 //! The address plan of a network: the engine's own address, what nodes get and what they are told. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::model::{Cidr, Dhcp, Fault, Range, Subnet};
 use crate::step::InterfaceFacts;
+use crate::step::network::is_private;
 
 /// Most name servers that a machine is told of.
 const SERVERS: usize = 8;
@@ -27,18 +28,18 @@ pub(super) fn first_free(
     subnet: Subnet,
     has: Option<&InterfaceFacts>,
     range: Option<Range>,
-    told: &[Ipv4Addr],
+    told: &[IpAddr],
 ) -> Result<Cidr, Fault> {
     if let Some(there) = has.and_then(|i| i.addresses.iter().find(|a| a.subnet() == subnet)) {
         return Ok(*there);
     }
     let hosts = subnet.hosts();
     // A range may fill the subnet: what stands in it is passed over in one stride.
-    let mut at = u32::from(hosts.first);
-    while at <= u32::from(hosts.last) {
-        let candidate = Ipv4Addr::from(at);
+    let mut at = 0;
+    while at < hosts.len() {
+        let candidate = hosts.at(at);
         match range.filter(|r| r.contains(candidate)) {
-            Some(r) => at = u32::from(r.last),
+            Some(r) => at += Range { first: candidate, last: r.last }.len() - 1,
             None if told.contains(&candidate) => {}
             None => return Ok(subnet.with(candidate)),
         }
@@ -51,6 +52,7 @@ pub(super) fn first_free(
 impl Addresses<'_> {
     /// Refuses what cannot work.
     pub(super) fn check(&self) -> Result<(), Fault> {
+        self.check_family()?;
         self.check_dhcp()?;
         self.check_range()?;
         self.check_router()?;
@@ -58,8 +60,33 @@ impl Addresses<'_> {
         self.check_room()
     }
 
-    fn is_host(&self, a: Ipv4Addr) -> bool {
-        self.engine.hosts().contains(a)
+    fn is_host(&self, a: impl Into<IpAddr>) -> bool {
+        self.engine.hosts().contains(a.into())
+    }
+
+    /// Refuses an address of one kind where machines are given those of the other.
+    fn check_family(&self) -> Result<(), Fault> {
+        let engine = self.engine;
+        if matches!(engine.address, IpAddr::V6(a) if is_private(a)) {
+            return Err(Fault::invalid(format!("{engine} is in fd97::/16, where bmid has subnets of its own"))
+                .fix("give another one, such as fd00:7::1/64"));
+        }
+        match (self.dhcp == Dhcp::Ipv6, engine.address.is_ipv4()) {
+            (true, true) => {
+                Err(Fault::invalid(format!("where machines have IPv6 alone, {engine} reaches none of them"))
+                    .fix("give the engine an IPv6 address: --address fd00:7::1/64, or --subnet fd00:7::/64"))
+            }
+            (false, false) => Err(Fault::invalid(format!("{engine} is for machines that have IPv6 alone"))
+                .fix("add --dhcp ipv6, or give the engine an IPv4 address")),
+            (true, false) => match [engine.leased(), engine.reserved()].iter().find(|r| r.contains(engine.address)) {
+                Some(machines) => {
+                    Err(Fault::invalid(format!("{} is among the addresses for machines", engine.address))
+                        .fix(format!("give one outside {machines}, such as {}", engine.hosts().first)))
+                }
+                None => Ok(()),
+            },
+            (false, true) => Ok(()),
+        }
     }
 
     fn check_dhcp(&self) -> Result<(), Fault> {
@@ -84,8 +111,9 @@ impl Addresses<'_> {
             ))
             .fix(format!("give a range within {hosts}")));
         }
-        let inside = [("the engine's own address", Some(self.engine.address)), ("the router", self.router)];
-        let servers = self.dns.iter().map(|d| ("the name server", Some(*d)));
+        let inside =
+            [("the engine's own address", Some(self.engine.address)), ("the router", self.router.map(IpAddr::from))];
+        let servers = self.dns.iter().map(|d| ("the name server", Some(IpAddr::from(*d))));
         for (what, address) in inside.into_iter().chain(servers) {
             if let Some(a) = address.filter(|a| range.contains(*a)) {
                 return Err(Fault::invalid(format!("the range {range} holds {what} {a}"))
@@ -119,13 +147,13 @@ impl Addresses<'_> {
                 || a.is_multicast()
                 || a.is_loopback()
                 || a.octets()[0] >= 240
-                || (self.engine.contains(**a) && !self.is_host(**a))
+                || (self.engine.contains(IpAddr::from(**a)) && !self.is_host(**a))
         };
         if let Some(bad) = self.dns.iter().find(nobody) {
             return Err(Fault::invalid(format!("{bad} cannot be a name server's address"))
                 .fix("give an address at which machines reach it"));
         }
-        if self.dns.contains(&self.engine.address) {
+        if self.dns.iter().any(|d| self.engine.address == *d) {
             return Err(Fault::invalid(format!(
                 "{} is the engine itself, and that answers no names",
                 self.engine.address
@@ -140,8 +168,8 @@ impl Addresses<'_> {
         if self.dhcp != Dhcp::Serve || self.range.is_some() {
             return Ok(());
         }
-        let mut kept: Vec<Ipv4Addr> = self.dns.iter().copied().filter(|d| self.is_host(*d)).collect();
-        kept.extend(self.router);
+        let mut kept: Vec<IpAddr> = self.dns.iter().copied().filter(|d| self.is_host(*d)).map(IpAddr::from).collect();
+        kept.extend(self.router.map(IpAddr::from));
         kept.push(self.engine.address);
         kept.sort_unstable();
         kept.dedup();

@@ -1,7 +1,7 @@
 //! `network create`: an interface begins to serve boots: the interface itself on a VLAN, address, boot service, tgtd, portal,
 //! dnsmasq and HTTP, in that order.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -152,7 +152,7 @@ impl NetworkCreate {
                 let all = place::interfaces(cx)?.iter();
                 // On a VLAN the interface is bmid's own, and has no address yet.
                 let own = all.filter(|_| self.vlan.is_none()).find(|i| i.name == self.interface);
-                let told: Vec<Ipv4Addr> = self.dns.iter().copied().chain(self.router).collect();
+                let told: Vec<IpAddr> = self.dns.iter().copied().chain(self.router).map(IpAddr::from).collect();
                 addresses::first_free(subnet, own, self.range, &told)
             }
             _ => Err(Fault::invalid("a network has one subnet and the engine one address in it")

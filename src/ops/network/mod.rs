@@ -9,7 +9,7 @@ mod pool;
 pub mod remove;
 pub mod update;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,7 @@ pub fn view_of(view: &dyn View, network: &Network, facts: &Facts, defaults: &Def
         address: network.address.to_string(),
         range: network.range,
         dhcp: network.dhcp,
-        portal: format!("{}:{}", network.address.address, defaults.port),
+        portal: SocketAddr::new(wanted::portal(network), defaults.port).to_string(),
         state: network.state,
         nodes: view.ids(Index::NodesOf, &crate::model::record::under(network.id, &[]))?.len() as u64,
         workers,

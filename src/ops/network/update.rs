@@ -201,8 +201,8 @@ impl Op for NetworkUpdate {
         }
         let plan =
             Addresses { engine: new.address, range: new.range, dhcp: new.dhcp, router: new.router, dns: &new.dns };
-        plan.check()?;
         self.check_nodes(cx, &old, &new, &on)?;
+        plan.check()?;
         name_free(cx.view, new.owner.as_ref(), &new.name, Some(new.id))?;
         if let Some(vlan) = new.vlan.filter(|_| new.owner != old.network.owner) {
             pool::may_use(cx, new.owner.as_ref(), vlan)?;

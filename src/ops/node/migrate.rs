@@ -40,8 +40,8 @@ pub fn place_on(cx: &mut Cx<'_>, new: &mut NodeRecords, network: Network) -> Res
     let (start, view) = (cx.number(), cx.view);
     new.node.network = network.id;
     new.node.address = match network.dhcp {
-        Dhcp::Serve => Some(allocate::address(view, &network, start, &[])?),
-        Dhcp::Proxy | Dhcp::Off | Dhcp::Ipv6 => None,
+        Dhcp::Serve | Dhcp::Ipv6 => Some(allocate::address(view, &network, start, &[])?),
+        Dhcp::Proxy | Dhcp::Off => None,
     };
     new.target.network = network.id;
     new.target.tid = allocate::tid(view, network.id, || cx.number(), &[])?;

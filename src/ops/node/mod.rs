@@ -11,7 +11,7 @@ pub mod script;
 pub mod secret;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub struct NodeView {
     /// Which card, as the operator calls it.
     pub nic: Option<String>,
     /// Reserved address.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Network's name.
     pub network: String,
     /// VLAN number.

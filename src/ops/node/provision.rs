@@ -1,7 +1,7 @@
 //! `node provision`: a machine gets a disk. One node or many in one call; each is a part of its own.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ struct Common {
 struct Taken {
     names: Vec<Name>,
     macs: Vec<Mac>,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     tids: Vec<u32>,
 }
 
@@ -262,13 +262,13 @@ impl NodeProvision {
     ) -> Result<(NodeRecords, Option<Backing>), Fault> {
         let network = &common.network;
         let address = match network.dhcp {
-            Dhcp::Serve => {
+            Dhcp::Serve | Dhcp::Ipv6 => {
                 let start = cx.number();
                 let found = allocate::address(cx.view, network, start, &taken.addresses)?;
                 taken.addresses.push(found);
                 Some(found)
             }
-            Dhcp::Proxy | Dhcp::Off | Dhcp::Ipv6 => None,
+            Dhcp::Proxy | Dhcp::Off => None,
         };
         let node = Node {
             id: cx.id(),

@@ -4,9 +4,10 @@
 //! reads nothing of the host's own configuration.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use bmi::model::net::BLOCK;
 use bmi::model::{Dhcp, Range};
 use bmi::step::boot::HTTP_PORT;
 use bmi::step::network::{ipv6_address, ipv6_prefix};
@@ -48,7 +49,7 @@ pub(super) fn dnsmasq(s: &Serve, paths: &Paths) -> String {
         Dhcp::Serve => line(&serve(s, &boot, &own)),
         Dhcp::Proxy => line(&proxy(s, &own)),
         Dhcp::Off => line("# Addresses and boot files are somebody else's to announce."),
-        Dhcp::Ipv6 => line(&serve_ipv6(s, &own)),
+        Dhcp::Ipv6 => line(&serve_ipv6(s, &boot, &own)),
     }
     c
 }
@@ -88,8 +89,7 @@ fn advertise(s: &Serve) -> String {
 /// A machine's loader and its system name themselves differently but have one card: client ids are not looked at, or the
 /// second would not get the first one's address.
 fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
-    let [a, b, c, d] = s.address.mask().to_be_bytes();
-    let mask = format!("{a}.{b}.{c}.{d}");
+    let mask = Ipv4Addr::from(u32::MAX << 32u8.saturating_sub(s.address.prefix).min(31));
     let range = match s.range {
         Some(r) => format!("{},{},{mask},12h", r.first, last(r)),
         None => format!("{},static,{mask},12h", s.address.network()),
@@ -119,14 +119,13 @@ fn serve(s: &Serve, boot: &Path, own: &Path) -> String {
 
 /// The same without IPv4: addresses by DHCPv6 or made by the machine itself, boot files by their URLs (RFC 5970). HTTP's firmware takes
 /// only a server of vendor class `HTTPClient`, whose enterprise number is of no account.
-fn serve_ipv6(s: &Serve, own: &Path) -> String {
-    let (prefix, address) = (ipv6_prefix(s.network), ipv6_address(s.network));
-    let [first, last] = [0x1_0000u128, 0x1_ffff].map(|n| Ipv6Addr::from(u128::from(prefix) | n));
+fn serve_ipv6(s: &Serve, boot: &Path, own: &Path) -> String {
+    let (address, leased) = (s.address.address, s.address.leased());
     let base = format!("http://[{address}]:{}", HTTP_PORT);
     let class: String = b"HTTPClient".iter().map(|b| format!(":{b:02x}")).collect();
     format!(
-        "enable-ra\nra-param={},30,0\ndhcp-authoritative\ndhcp-lease-max=65536\ndhcp-leasefile={}\n\
-         dhcp-range={first},{last},slaac,64,12h\ndhcp-userclass=set:ipxe,iPXE\n\
+        "enable-ra\nra-param={},30,0\ndhcp-authoritative\ndhcp-lease-max={LEASES}\ndhcp-leasefile={}\n\
+         dhcp-hostsdir={}\ndhcp-range={},{},slaac,64,12h\ndhcp-userclass=set:ipxe,iPXE\n\
          dhcp-match=set:http64,option6:61,16\ndhcp-match=set:efi64,option6:61,7\n\
          dhcp-option=tag:ipxe,option6:bootfile-url,{base}/boot.ipxe\n\
          dhcp-option=tag:!ipxe,tag:http64,option6:bootfile-url,{base}/snponly.efi\n\
@@ -134,6 +133,9 @@ fn serve_ipv6(s: &Serve, own: &Path) -> String {
          dhcp-option=tag:!ipxe,tag:efi64,option6:bootfile-url,tftp://[{address}]/snponly.efi",
         s.interface,
         own.join("leases").display(),
+        boot.join("hosts").display(),
+        leased.first,
+        leased.last,
     )
 }
 
@@ -142,9 +144,8 @@ fn serve_ipv6(s: &Serve, own: &Path) -> String {
 const LEASES: u32 = 65_536;
 
 /// The last address that a machine without a reservation may get.
-fn last(range: Range) -> Ipv4Addr {
-    let most = u32::from(range.first).saturating_add(LEASES / 2 - 1);
-    range.last.min(Ipv4Addr::from(most))
+fn last(range: Range) -> IpAddr {
+    range.at((LEASES / 2).min(range.len()) - 1)
 }
 
 fn proxy(s: &Serve, own: &Path) -> String {
@@ -162,8 +163,11 @@ fn proxy(s: &Serve, own: &Path) -> String {
 /// The line by which dnsmasq knows a machine.
 pub(super) fn host(e: &Entry) -> String {
     let mut line = e.mac.to_string();
-    if let Some(address) = e.address {
-        let _ = write!(line, ",{address}");
+    match e.address {
+        Some(IpAddr::V4(address)) => line.push_str(&format!(",{address}")),
+        // A lease is of one program of the machine's: the next one gets the next address of the node's block.
+        Some(IpAddr::V6(address)) => line.push_str(&format!(",[{address}/{}]", 128 - BLOCK.ilog2())),
+        None => {}
     }
     if let Some(name) = hostname(&e.hostname) {
         let _ = write!(line, ",{name}");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ fn servers(interface: &str, service: Option<&Service>, runs: bool) -> Finding {
     let ours = service.map(|s| s.address);
     let others = match ask(interface) {
         Ok(mut found) => {
-            found.retain(|a| Some(*a) != ours);
+            found.retain(|a| Some(IpAddr::from(*a)) != ours);
             found
         }
         Err(e) => {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bmi::model::{Dhcp, Id, Kind, Mac};
@@ -107,8 +108,9 @@ impl<'a> Layout<'a> {
         if again {
             self.read_again()?;
         }
-        if let Some(address) = e.address {
-            lease::free(self.paths, self.network, (&service.interface, service.address), |l| {
+        // In an IPv6 network a node has a block of addresses of its own: nobody else's lease is in its way.
+        if let (Some(IpAddr::V4(address)), IpAddr::V4(engine)) = (e.address, service.address) {
+            lease::free(self.paths, self.network, (&service.interface, engine), |l| {
                 l.address == address && l.mac != e.mac
             });
         }
@@ -138,8 +140,11 @@ impl<'a> Layout<'a> {
             changed = true;
             self.read_again()?;
         }
-        if changed && let Some(service) = self.service()? {
-            lease::free(self.paths, self.network, (&service.interface, service.address), |l| l.mac == d.mac);
+        if changed
+            && let Some(service) = self.service()?
+            && let IpAddr::V4(engine) = service.address
+        {
+            lease::free(self.paths, self.network, (&service.interface, engine), |l| l.mac == d.mac);
         }
         Ok(changed)
     }
@@ -280,7 +285,7 @@ fn tell<T>(verb: &str, path: &Path, done: io::Result<T>) -> Result<T, DriverErro
 /// What a network's configuration was made from, as far as others need it.
 pub(super) struct Service {
     pub(super) interface: String,
-    pub(super) address: std::net::Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) dhcp: Dhcp,
 }
 

@@ -49,9 +49,15 @@ pub(super) fn interfaces(tried: impl FnOnce() -> String) -> Result<Vec<Interface
         if let Some(a) = address.as_sockaddr_in() {
             let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in()).map_or(Ipv4Addr::BROADCAST, |m| m.ip());
             let prefix = u32::from(mask).count_ones();
-            at.addresses.push(Cidr { address: a.ip(), prefix: u8::try_from(prefix).unwrap_or(32) });
+            at.addresses.push(Cidr { address: a.ip().into(), prefix: u8::try_from(prefix).unwrap_or(32) });
         } else if let Some(a) = address.as_sockaddr_in6() {
             at.addresses6.push(IpAddr::V6(a.ip()));
+            let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in6()).map_or(u128::MAX, |m| m.ip().into());
+            // The link's own, and those of the private subnets, are no network's.
+            if !a.ip().is_unicast_link_local() && !bmi::step::network::is_private(a.ip()) {
+                let prefix = u8::try_from(mask.count_ones()).unwrap_or(128);
+                at.addresses.push(Cidr { address: a.ip().into(), prefix });
+            }
         }
     }
     Ok(found.into_values().collect())

@@ -4,7 +4,7 @@
 //! state of a link that is up are never touched; it brings interfaces up and none down. Only VLAN interfaces that carry its
 //! mark are removed (vlan.rs).
 //!
-//! IPv4 addresses carry no mark, so an observation tells all of the interface's, provided that everything [`PutAddress`]
+//! Addresses carry no mark, so an observation tells all of the interface's, provided that everything [`PutAddress`]
 //! does is so there: the link is up and has the network's private IPv6 address (where IPv6 is on). Only an address that a
 //! record names may be taken off.
 //!
@@ -72,7 +72,7 @@ impl Netlink {
             changed = true;
         }
         if !at.addresses.contains(&s.address) {
-            let (address, prefix) = (IpAddr::V4(s.address.address), s.address.prefix);
+            let (address, prefix) = (s.address.address, s.address.prefix);
             changed |= netlink::add(&s.interface, address, prefix).map_err(|e| DriverError::io(tried(), e))?;
         }
         let private = private(s.network);
@@ -94,7 +94,7 @@ impl Netlink {
                 .map_err(|e| DriverError::io(format!("take {private}/{PREFIX6} off {}", s.interface), e))?;
         }
         if s.ours && at.addresses.contains(&s.address) {
-            let (address, prefix) = (IpAddr::V4(s.address.address), s.address.prefix);
+            let (address, prefix) = (s.address.address, s.address.prefix);
             changed |= netlink::remove(&s.interface, address, prefix).map_err(|e| DriverError::io(tried(), e))?;
             Self::put_back(&at.addresses, s)?;
         }
@@ -108,8 +108,7 @@ impl Netlink {
         let now = interfaces(|| format!("list addresses of {}", s.interface))?;
         let now = now.iter().find(|i| i.name == s.interface).map(|i| i.addresses.as_slice()).unwrap_or_default();
         for lost in before.iter().filter(|a| **a != s.address && !now.contains(a)) {
-            netlink::add(&s.interface, IpAddr::V4(lost.address), lost.prefix)
-                .map_err(|e| DriverError::io(tried(lost), e))?;
+            netlink::add(&s.interface, lost.address, lost.prefix).map_err(|e| DriverError::io(tried(lost), e))?;
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ pub(super) fn node(n: u8, name: &str) -> Node {
         mac: format!("52:54:00:00:00:{n:02x}").parse().unwrap(),
         nic: None,
         network: id(200),
-        address: Some(std::net::Ipv4Addr::new(10, 9, 0, n)),
+        address: Some([10, 9, 0, n].into()),
         state: NodeState::Ready,
         cause: None,
         settings: [("console".to_owned(), "ttyS1".to_owned())].into(),

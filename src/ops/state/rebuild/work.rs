@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::networks;
+use crate::model::net::octets;
 use crate::model::record::{mac_key, owned, under};
 use crate::model::{
     Attachment, Bytes, Dhcp, Fault, Format, Id, Image, ImageNote, ImageStatus, Index, Name, Network, Node, NodeNote,
@@ -286,14 +287,14 @@ impl Work<'_> {
         network: &Network,
         note: &NodeNote,
         with: &mut With<'_>,
-    ) -> Result<Option<std::net::Ipv4Addr>, Fault> {
-        if network.dhcp != Dhcp::Serve {
+    ) -> Result<Option<std::net::IpAddr>, Fault> {
+        if !matches!(network.dhcp, Dhcp::Serve | Dhcp::Ipv6) {
             return Ok(None);
         }
         if let Some(had) = note.address
             && !network.keeps(had)
             && allocate::pool(network).contains(had)
-            && self.after.find(Index::NodeAddress, &under(network.id, &had.octets()))?.is_none()
+            && self.after.find(Index::NodeAddress, &under(network.id, &octets(had)))?.is_none()
         {
             return Ok(Some(had));
         }

@@ -287,7 +287,8 @@ fn dnsmasq_accepts_the_configuration_of_every_mode() {
         for range in [None, Some("10.9.0.100-10.9.0.110".parse().unwrap())] {
             let (dir, network) = (tempfile::tempdir().unwrap(), id());
             let paths = paths(&dir);
-            apply(&Dnsmasq::new(paths.clone(), open()), Serve { dhcp, range, ..serve(network) });
+            let address = if dhcp == Dhcp::Ipv6 { "fd00:7::1/64" } else { "10.9.0.1/24" }.parse().unwrap();
+            apply(&Dnsmasq::new(paths.clone(), open()), Serve { dhcp, range, address, ..serve(network) });
             let conf = paths.boot(network).join("dnsmasq.conf");
             let out = Command::new("dnsmasq").arg("--test").arg("-C").arg(&conf).output().unwrap();
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bmi::model::{Id, Kind};
-use bmi::step::network::ipv6_address;
 use bmi::step::{Finding, Severity};
 
 use super::client::Client;
@@ -67,10 +66,8 @@ fn portal(client: &Client, id: Id, interface: &str, address: &str) -> Finding {
     let Ok(address) = address.split('/').next().unwrap_or_default().parse::<IpAddr>() else {
         return at(Severity::Error, format!("{address:?} is not an address"), "`bmictl network show` names it");
     };
-    // Machines without IPv4 have their disks at the other one.
-    let ours = [address, ipv6_address(id).into()];
     let (open, why) = match client.clone().limit(PATIENCE).portals() {
-        Ok(open) => (open.into_iter().find(|(a, _)| ours.contains(a)), "its portal is not open".to_owned()),
+        Ok(open) => (open.into_iter().find(|(a, _)| *a == address), "its portal is not open".to_owned()),
         Err(e) => {
             let e = client.fault("ask", e);
             if e.kind != Kind::Unavailable {
