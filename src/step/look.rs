@@ -1,5 +1,7 @@
 //! Facts: what a plan or an answer may ask the outside before deciding. Asking has no effect.
 
+use std::net::Ipv6Addr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Backing, Imported, Room, Seen, WorkerKind};
@@ -102,6 +104,8 @@ pub struct InterfaceFacts {
     pub loopback: bool,
     /// What it is on a VLAN, if it is an interface on one.
     pub vlan: Option<VlanFacts>,
+    /// Its addresses in private IPv6 subnets of bmid's.
+    pub private: Vec<Ipv6Addr>,
 }
 
 /// An interface on a VLAN.

@@ -26,7 +26,7 @@ fn names(answer: &Answer) -> Vec<&str> {
 /// Puts an interface into the simulated host.
 fn interface(rig: &Rig, name: &str, more: serde_json::Value) {
     let mut facts = serde_json::json!({
-        "name": name, "addresses": [], "up": true, "carrier": true, "mtu": 1500, "loopback": false, "vlan": null,
+        "name": name, "addresses": [], "up": true, "carrier": true, "mtu": 1500, "loopback": false, "vlan": null, "private": [],
     });
     facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     World::open(&rig.dir.join("world")).unwrap().put("interface", name, &facts).unwrap();

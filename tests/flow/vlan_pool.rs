@@ -78,7 +78,7 @@ async fn auto_takes_the_lowest_free_vlan_that_the_project_may_use() {
     rig.run("vlan add 105 --everyone").await;
     // 102 is on the host already, and that interface is not bmid's.
     let foreign = serde_json::json!({
-        "name": "eth2.102", "addresses": [], "up": true, "carrier": true, "mtu": 1500, "loopback": false,
+        "name": "eth2.102", "addresses": [], "up": true, "carrier": true, "mtu": 1500, "loopback": false, "private": [],
         "vlan": {"parent": "eth2", "vlan": 102, "tagging": "802.1Q", "network": null},
     });
     World::open(&rig.dir.join("world")).unwrap().put("interface", "eth2.102", &foreign).unwrap();

@@ -46,7 +46,7 @@ async fn a_network_on_a_vlan_has_an_interface_of_its_own_and_takes_it_away() {
 /// Puts an interface into the simulated host.
 fn interface(rig: &Rig, name: &str, up: bool, vlan: Option<serde_json::Value>) {
     let facts = serde_json::json!({
-        "name": name, "addresses": [], "up": up, "carrier": up, "mtu": 1500, "loopback": false, "vlan": vlan,
+        "name": name, "addresses": [], "up": up, "carrier": up, "mtu": 1500, "loopback": false, "vlan": vlan, "private": [],
     });
     world(rig).put("interface", name, &facts).unwrap();
 }

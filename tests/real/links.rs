@@ -22,7 +22,7 @@ pub async fn gets_an_address(rig: &Rig) {
     until(&format!("python3 {} node0 52:54:00:00:00:01", script.display())).await;
 }
 
-const HAS: &str = "ip -br addr show eth1 | grep -q 10.9.0.1/24 && ip -br addr show eth1 | grep -q UP";
+const HAS: &str = "ip -br addr show eth1 | grep 10.9.0.1/24 | grep fd97: | grep -q UP";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_comes_back_by_itself_when_its_link_or_address_does() {
@@ -34,7 +34,12 @@ async fn a_network_comes_back_by_itself_when_its_link_or_address_does() {
     let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
     let tgtd = pid_of("tgtd");
     gets_an_address(&rig).await;
-    for change in ["ip addr flush dev eth1", "ip link set eth1 down", "ip link set eth1 down; ip link set eth1 up"] {
+    for change in [
+        "ip addr flush dev eth1",
+        "ip -6 addr flush dev eth1 scope global",
+        "ip link set eth1 down",
+        "ip link set eth1 down; ip link set eth1 up",
+    ] {
         sh(change);
         until(HAS).await;
         assert!(login(&node).0, "{change}: {}", login(&node).1);

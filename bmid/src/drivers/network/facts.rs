@@ -1,10 +1,11 @@
 //! What interfaces there are and what is on them. No effect.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use bmi::model::Cidr;
+use bmi::model::{Cidr, Id};
+use bmi::step::network::ipv6_prefix;
 use bmi::step::{InterfaceFacts, Routing};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -76,8 +77,17 @@ pub(super) fn told(mark: &Mark, host: &Host) -> Vec<InterfaceFacts> {
         up: i.up,
         carrier: i.carrier,
         loopback: i.loopback,
+        private: i.addresses6.iter().filter_map(is_private).collect(),
     };
     host.interfaces.iter().map(told).collect()
+}
+
+/// Of a subnet that a network's routers announce (`bmi::step::network::ipv6_prefix`).
+fn is_private(address: &IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(a) if a.segments()[0] == ipv6_prefix(Id([0; 16])).segments()[0] => Some(*a),
+        _ => None,
+    }
 }
 
 fn sysfs_mtu(name: &str) -> Option<u32> {

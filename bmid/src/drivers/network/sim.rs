@@ -43,6 +43,7 @@ impl SimNetwork {
             mtu: 1500,
             loopback: name == "lo",
             vlan: None,
+            private: Vec::new(),
         };
         let mut all: BTreeMap<String, InterfaceFacts> =
             (0..10).map(|n| format!("eth{n}")).chain(["lo".to_owned()]).map(|n| (n.clone(), plain(&n))).collect();
