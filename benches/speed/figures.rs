@@ -20,6 +20,11 @@ impl Figures {
         out
     }
 
+    /// The last so many of them.
+    pub(crate) fn last(&self, n: usize) -> Figures {
+        Figures(self.0[self.0.len().saturating_sub(n)..].to_vec())
+    }
+
     /// How many.
     pub(crate) fn count(&self) -> usize {
         self.0.len()

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be set up has to fail")]
 
+mod bare;
 mod client;
 mod command;
 mod figures;

@@ -1,16 +1,16 @@
 //! Many networks: how long one takes to be made against the bare start of its workers, bmid started again among them, and all of half
-//! of them, with ten nodes each, killed at once. BMI_BENCH_NETWORKS says how many; with hundreds it takes many minutes (docs/performance.md).
+//! of them, with ten nodes each, killed at once. BMI_BENCH_NETWORKS says how many.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::bare::Bare;
 use super::client::request;
 use super::figures::{Figures, line, ms, ratio, title};
 use super::house::{House, mac, sh};
-use super::target::{self, Tgtd};
+use super::target;
 
 /// Unless told otherwise.
 const MANY: usize = 50;
@@ -26,11 +26,8 @@ pub(crate) fn run(house: &mut House) {
     let all = std::env::var("BMI_BENCH_NETWORKS").ok().and_then(|n| n.parse().ok()).unwrap_or(MANY);
     title(&format!("{all} networks"));
     let mut batch = String::new();
-    for n in 0..all + ROUNDS {
+    for n in 0..all + 2 * ROUNDS {
         let _ = write!(batch, "link add l{n} type veth peer name m{n}\nlink set l{n} up\nlink set m{n} up\n");
-    }
-    for n in all..all + ROUNDS {
-        let _ = writeln!(batch, "addr add {}/24 dev l{n}", address(n));
     }
     std::fs::write(house.path("links"), batch).expect("written");
     sh(&format!("ip -batch {}", house.path("links").display()));
@@ -43,57 +40,31 @@ pub(crate) fn run(house: &mut House) {
     std::fs::write(WATCHES, few).expect("written");
 }
 
-fn address(n: usize) -> Ipv4Addr {
+/// The engine's address on the nth network.
+pub(crate) fn address(n: usize) -> Ipv4Addr {
     Ipv4Addr::new(172, 16 + (n >> 8) as u8, n as u8, 1)
 }
 
 fn create(house: &House, all: usize) {
-    let (mut ours, mut floor) = (Figures::default(), Figures::default());
+    let (mut ours, mut floor, mut in_turn) = (Figures::default(), Figures::default(), Figures::default());
     for n in 0..all {
         let request = request(&format!("network create many{n} --interface l{n} --address {}/24", address(n)));
         ours.time(|| house.connect().must(request));
-        if n < ROUNDS {
-            floor.add(bare(all + n));
+        // Among the last: the more networks there are, the longer all of them take.
+        if let Some(round) = (n + ROUNDS).checked_sub(all) {
+            floor.add(Bare::new(n, all + 2 * round).made(true));
+            in_turn.add(Bare::new(n, all + 2 * round + 1).made(false));
         }
     }
-    let times = ratio(ours.median(), floor.median());
-    let found = format!(
-        "{times:.2} x floor ({} to {}; worst of {all}: {})",
-        ms(ours.median()),
-        ms(floor.median()),
-        ms(ours.worst())
-    );
-    line("network create, against its workers' bare start", &found, "<= 1.5", times <= 1.5);
-}
-
-/// A tgtd and a dnsmasq, side by side, until both are ready. The interface and its address are there.
-fn bare(n: usize) -> Duration {
-    let folder = PathBuf::from(format!("/run/bare{n}"));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let begun = Instant::now();
-    let mut dnsmasq = dnsmasq(&folder, n);
-    let tgtd = Tgtd::start(&folder, u16::try_from(20_000 + n).expect("a port"));
-    while std::fs::read(folder.join("pid")).unwrap_or_default().is_empty() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let took = begun.elapsed();
-    drop(tgtd);
-    dnsmasq.kill().expect("killed");
-    dnsmasq.wait().expect("ended");
-    took
-}
-
-fn dnsmasq(folder: &Path, n: usize) -> Child {
-    let [a, b, c, _] = address(n).octets();
-    let file = |what: &str, name: &str| format!("--{what}={}", folder.join(name).display());
-    Command::new("dnsmasq")
-        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--bind-interfaces"])
-        .args([format!("--interface=l{n}"), format!("--dhcp-range={a}.{b}.{c}.10,{a}.{b}.{c}.200")])
-        .args([file("pid-file", "pid"), file("dhcp-leasefile", "leases")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("dnsmasq (package dnsmasq-base) starts")
+    let last = ours.last(ROUNDS);
+    let found = |floor: &Figures| {
+        let times = ratio(last.median(), floor.median());
+        let (ours, bare, worst) = (ms(last.median()), ms(floor.median()), ms(ours.worst()));
+        (format!("{times:.2} x floor ({ours} to {bare}; worst of {all}: {worst})"), times <= 1.5)
+    };
+    let (text, reached) = found(&floor);
+    line("network create, against bare netlink and its workers' bare start", &text, "<= 1.5", reached);
+    super::figures::note("the same, against workers started one after another", &found(&in_turn).0);
 }
 
 fn settle(house: &House) -> Duration {
@@ -141,7 +112,8 @@ fn killed(house: &mut House, full: usize) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let took = begun.elapsed();
-    let dnsmasq = sh("pgrep -c dnsmasq");
+    // Those that were killed may be listed still.
+    let dnsmasq = sh("ps -C dnsmasq -o stat= | grep -vc Z");
     let found =
         format!("{:.2} s: {} tgtd with their targets, {} dnsmasq", took.as_secs_f64(), sockets.len(), dnsmasq.trim());
     super::figures::note(&format!("bmid and all workers killed ({full} networks with {NODES} nodes)"), &found);

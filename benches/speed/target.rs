@@ -55,6 +55,11 @@ fn open_rbd(socket: &Path, tid: u32, image: &str, options: &str) {
     must(socket, &Request::new(Mode::Device, Op::New).tid(tid).lun(1).with(backing));
 }
 
+/// Has it listen at an address.
+pub(crate) fn open(socket: &Path, portal: &str) {
+    must(socket, &Request::new(Mode::Portal, Op::New).with(text("portal", portal)));
+}
+
 /// Takes it away.
 pub(crate) fn take(socket: &Path, tid: u32) {
     must(socket, &Request::new(Mode::Target, Op::Delete).tid(tid));
