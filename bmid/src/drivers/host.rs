@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -119,6 +120,34 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_absolute() && file.is_file())
 }
 
+/// Something that is listed once for all who ask at the same time: the last listing, and when it was begun.
+#[derive(Debug)]
+pub(crate) struct Shared<T>(Mutex<Option<(Instant, Arc<T>)>>);
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Shared(Mutex::new(None))
+    }
+}
+
+impl<T> Shared<T> {
+    /// What is there now: a listing that was begun since this was called, by whomever.
+    pub(crate) fn now<E>(&self, list: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+        self.since(Instant::now(), list)
+    }
+
+    fn since<E>(&self, came: Instant, list: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, listed)) = last.as_ref().filter(|(begun, _)| *begun >= came) {
+            return Ok(Arc::clone(listed));
+        }
+        let begun = Instant::now();
+        let listed = Arc::new(list()?);
+        *last = Some((begun, Arc::clone(&listed)));
+        Ok(listed)
+    }
+}
+
 /// A live process, held by the kernel's handle.
 pub(crate) struct Process {
     /// Its number.
@@ -134,17 +163,6 @@ impl Process {
         let process = Process { pid, handle };
         // The handle came first: if the process lives after the check, the check was about it.
         (is(Path::new(&format!("/proc/{pid}"))) && process.alive()).then_some(process)
-    }
-
-    /// Every live process that `is` it.
-    pub(crate) fn find(is: &dyn Fn(&Path) -> bool) -> io::Result<Vec<Process>> {
-        let mut found = Vec::new();
-        for name in names(Path::new("/proc"))? {
-            if let Ok(pid) = name.parse() {
-                found.extend(Process::open(pid, is));
-            }
-        }
-        Ok(found)
     }
 
     /// It has not ended.
@@ -225,6 +243,9 @@ pub(crate) const HEARS: &str = "# hears ";
 /// The flag by which bmid's program serves boot files.
 pub(crate) const BOOT_FILES: &str = "--boot-files";
 
+/// How the variable begins that names a tgtd's management socket.
+pub(crate) const TGT_SOCKET: &[u8] = b"TGT_IPC_SOCKET=";
+
 /// Whether a process is the tgtd that was started with this management socket.
 pub(crate) fn is_tgtd(process: &Path, ipc: &Path) -> bool {
     let Ok(line) = fs::read(process.join("cmdline")) else { return false };
@@ -232,7 +253,28 @@ pub(crate) fn is_tgtd(process: &Path, ipc: &Path) -> bool {
     if name != Some(OsStr::new("tgtd")) {
         return false;
     }
-    let mut wanted = b"TGT_IPC_SOCKET=".to_vec();
+    let mut wanted = TGT_SOCKET.to_vec();
     wanted.extend_from_slice(ipc.as_os_str().as_bytes());
     fs::read(process.join("environ")).is_ok_and(|e| e.split(|b| *b == 0).any(|w| w == wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn who_waited_shares_a_listing_and_who_comes_later_gets_a_new_one() {
+        let (shared, listed) = (Shared::default(), AtomicUsize::new(0));
+        let list = || Ok::<_, ()>(listed.fetch_add(1, Ordering::SeqCst));
+        let came = Instant::now();
+        let first = shared.since(came, list).unwrap();
+        assert!(Arc::ptr_eq(&first, &shared.since(came, list).unwrap()), "it was begun after both had come");
+        assert_eq!(listed.load(Ordering::SeqCst), 1);
+        let later = shared.since(Instant::now(), list).unwrap();
+        assert!(!Arc::ptr_eq(&first, &later), "what was so before is nobody's answer");
+        assert!(shared.since(Instant::now(), || Err(())).is_err());
+        assert!(Arc::ptr_eq(&later, &shared.since(came, list).unwrap()), "a failure is nobody's but its own");
+    }
 }

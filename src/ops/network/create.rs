@@ -1,5 +1,5 @@
-//! `network create`: an interface begins to serve boots: the interface itself on a VLAN, address, boot service, tgtd, portal,
-//! dnsmasq and HTTP, in that order.
+//! `network create`: an interface begins to serve boots: the interface itself on a VLAN; address and boot files; tgtd, dnsmasq and
+//! HTTP side by side; the portal, in that order.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -258,11 +258,12 @@ impl Op for NetworkCreate {
             part.script.first(vlan);
         }
         part.script.first(want.address);
-        part.script.first(want.serve);
+        part.script.beside(want.serve);
+        // Side by side: each takes its time to start. There is no machine yet for which the order would matter.
         part.script.first(want.tgtd);
-        part.script.first(want.portal);
-        part.script.first(want.dnsmasq);
+        part.script.beside(want.dnsmasq);
         part.script.beside(want.http);
+        part.script.first(want.portal);
         part.begin.push(on.into());
         part.row(network.clone(), Network { state: NetworkState::Ready, operation: None, ..network });
         Ok(part.into())

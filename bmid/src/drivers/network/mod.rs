@@ -28,9 +28,10 @@ use bmi::step::{
     DropAddress, Fact, Finding, InterfaceFacts, Look, NetworkStep, PutAddress, Routing, Scope, Seen, Severity,
 };
 
+use super::host::Shared;
 use super::{Done, Driver, DriverError, Paths, StepCx};
 use facts::{Interface, interfaces};
-use host::{Host, Shared};
+use host::{Host, now};
 use vlan::Mark;
 
 /// Addresses of this host, in the network namespace bmid was started in.
@@ -41,7 +42,7 @@ pub struct Netlink {
     /// What its VLAN interfaces are marked with.
     mark: Mark,
     /// What there is, for all who look at the same time.
-    host: Shared,
+    host: Shared<Host>,
 }
 
 /// Prefix length of the private IPv6 subnets.
@@ -115,7 +116,7 @@ impl Netlink {
 
     fn seen(&self, network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
         let tried = || format!("look at {interface}");
-        let host = self.host.now(tried)?;
+        let host = now(&self.host, tried)?;
         let mut out = addresses(&host, network, interface);
         out.extend(vlan::seen(&self.mark, host.links(tried)?, network, interface).map(Seen::Vlan));
         Ok(out)
@@ -123,7 +124,7 @@ impl Netlink {
 
     fn networks(&self) -> Result<Vec<Seen>, DriverError> {
         let tried = || "list interfaces".to_owned();
-        let host = self.host.now(tried)?;
+        let host = now(&self.host, tried)?;
         Ok(host.links(tried)?.iter().filter_map(|l| self.mark.network(l)).map(Seen::Network).collect())
     }
 }
@@ -195,7 +196,7 @@ impl Driver for Netlink {
     }
 
     fn look(&self, look: &Look) -> Option<Result<Fact, DriverError>> {
-        let all = || self.host.now(|| "list interfaces".to_owned()).map(|host| facts::told(&self.mark, &host));
+        let all = || now(&self.host, || "list interfaces".to_owned()).map(|host| facts::told(&self.mark, &host));
         match look {
             Look::Interfaces => Some(all().map(Fact::Interfaces)),
             Look::Routing => Some(Ok(Fact::Routing(facts::routing("all")))),

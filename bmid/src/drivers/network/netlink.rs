@@ -9,7 +9,7 @@ use bmi::model::Tagging;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+    InfoData, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
 };
 use rtnetlink::{Handle, LinkUnspec, LinkVlan};
 
@@ -75,7 +75,10 @@ pub(super) fn delete(index: u32) -> io::Result<bool> {
 pub(super) fn links() -> io::Result<Vec<Link>> {
     run(|handle| async move {
         let mut found = Vec::new();
-        let mut links = handle.link().get().execute();
+        let mut request = handle.link().get();
+        // Counters are half of what the kernel would list.
+        request.message_mut().attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let mut links = request.execute();
         while let Some(link) = links.try_next().await.map_err(told)? {
             found.extend(read(&link));
         }

@@ -1,4 +1,4 @@
-//! Workers without a manager: processes in a session of their own, which bmid's end does not reach.
+//! Workers without a manager: processes in a group of their own, which bmid's end does not reach.
 //!
 //! They keep uid and gid 0 (tgtd answers only its own) and lose every capability they do not need, for good. Only with
 //! bmid outside a service: in there, the service's end would take them along.
@@ -13,12 +13,12 @@ use std::process::{Child, Command, Stdio};
 use bmi::model::Id;
 use bmi::step::target::fill_address;
 use bmi::step::{StartWorker, WorkerKind};
-use nix::sys::resource::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::thread::CapabilitySet;
 
+use super::confined;
 use crate::drivers::{DriverError, Paths, host};
 
-/// The programs that start a worker (util-linux).
-pub(super) const TOOLS: [&str; 3] = ["setsid", "prlimit", "setpriv"];
 /// A log beyond this is emptied when its worker is next looked after.
 const LOG_LIMIT: u64 = 4 << 20;
 /// Helper threads of a tgtd's LUN.
@@ -32,25 +32,12 @@ pub(super) const ASKS_MACHINES: &str = "nop_interval=20,nop_count=3";
 pub(super) fn spawn(
     paths: &Paths,
     s: &StartWorker,
+    log: File,
     program: impl Fn(&str) -> Result<PathBuf, DriverError>,
 ) -> Result<Child, DriverError> {
     let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
-    let worker = program(super::program_of(s.kind))?;
-    let [setsid, prlimit, setpriv] = TOOLS;
-    // As many files as bmid itself may have; more is not ours to give.
-    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard);
-    let kept = match s.kind {
-        WorkerKind::Tgtd | WorkerKind::Http => "-all",
-        // setgid: dnsmasq sets its group at its start, even to the one it has.
-        WorkerKind::Dnsmasq => "-all,+net_bind_service,+net_admin,+net_raw,+setgid",
-    };
-    let log = log_file(paths, s.network, s.kind);
-    let log = open_log(&log).map_err(|e| DriverError::io(format!("open {}", log.display()), e))?;
     let errors = log.try_clone().map_err(|e| DriverError::io(tried(), e))?;
-    let mut command = Command::new(program(setsid)?);
-    command.arg(program(prlimit)?).arg(format!("--nofile={files}:{files}"));
-    command.arg(program(setpriv)?).args(["--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all"]);
-    command.arg(format!("--bounding-set={kept}")).arg("--").arg(worker);
+    let mut command = Command::new(program(super::program_of(s.kind))?);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
     match s.kind {
         WorkerKind::Tgtd => {
@@ -68,7 +55,26 @@ pub(super) fn spawn(
         }
     }
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
-    command.spawn().map_err(|e| DriverError::io(tried(), e))
+    let kept = match s.kind {
+        WorkerKind::Tgtd | WorkerKind::Http => CapabilitySet::empty(),
+        // SETGID: dnsmasq sets its group at its start, even to the one it has.
+        WorkerKind::Dnsmasq => {
+            CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | CapabilitySet::SETGID
+        }
+    };
+    let child = confined::spawn(command, kept).map_err(|e| DriverError::io(tried(), e))?;
+    raise_files(&child);
+    Ok(child)
+}
+
+/// As many files as bmid itself may have; more is not ours to give. A worker that bmid's own limit was enough for serves nevertheless.
+fn raise_files(child: &Child) {
+    let own = getrlimit(Resource::Nofile);
+    if own.current != own.maximum
+        && let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+    {
+        let _ = prlimit(Some(pid), Resource::Nofile, Rlimit { current: own.maximum, maximum: own.maximum });
+    }
 }
 
 /// The shared object that is preloaded into tgtd and dnsmasq (the crate `guard`): beside bmid, or in the `lib/bmid` of its prefix. Without it tgtd serves files as well as ever, and disks in pools are refused.
@@ -132,11 +138,16 @@ fn log_file(paths: &Paths, network: Id, kind: WorkerKind) -> PathBuf {
     paths.network(network).join(kind.as_str()).join("log")
 }
 
-fn open_log(path: &std::path::Path) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        host::make_folder(folder)?;
-    }
-    // Emptied by the start, then appended to.
-    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
-    OpenOptions::new().append(true).open(path)
+/// The worker's log, empty, for it to append to.
+pub(super) fn open_log(paths: &Paths, network: Id, kind: WorkerKind) -> Result<File, DriverError> {
+    let path = log_file(paths, network, kind);
+    let open = || {
+        if let Some(folder) = path.parent() {
+            host::make_folder(folder)?;
+        }
+        // Emptied by the start, then appended to.
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path)?;
+        OpenOptions::new().append(true).open(&path)
+    };
+    open().map_err(|e| DriverError::io(format!("open {}", path.display()), e))
 }

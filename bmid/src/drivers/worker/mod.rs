@@ -16,34 +16,34 @@
 //! RUN/net/<network>/http/      the same of the HTTP server, without leases
 //! ```
 
+mod confined;
 mod detached;
 mod probe;
 mod reap;
 mod room;
 pub mod sim;
+mod start;
 mod systemd;
 mod watch;
 mod words;
 
 pub use watch::{Death, Watch};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bmi::model::{Id, Kind};
-use bmi::step::target::fill_address;
-use bmi::step::{
-    Fact, Finding, Health, Look, Room, Scope, Seen, Severity, StartWorker, StopWorker, WorkerKind, WorkerStep,
-};
+use bmi::step::{Fact, Finding, Health, Look, Room, Scope, Seen, Severity, StopWorker, WorkerKind, WorkerStep};
 use rustix::process::Signal;
 
-use super::host::{self, Process};
+use super::host::{self, Process, Shared};
 use super::{Done, Driver, DriverError, Paths, StepCx};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use probe::Listing;
 use watch::Known;
-use words::{cure, free_port, iscsi_port, package, program_of, silence};
+use words::{cure, iscsi_port, package, program_of, silence};
 
 /// Who keeps workers running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +74,6 @@ impl Manager {
     }
 }
 
-/// How long a worker has until it answers its first question.
-const START: Duration = Duration::from_secs(10);
 /// Seconds after which a worker that lives and does not answer is replaced (`run/sight.rs` counts them; decision 0014).
 pub const SILENT: u64 = 30;
 /// How long a worker has to go once it is told to.
@@ -93,6 +91,10 @@ struct Inner {
     /// Where programs are looked for; none means the usual places.
     programs: Option<PathBuf>,
     known: Mutex<HashMap<(Id, WorkerKind), Known>>,
+    /// All workers' processes, for all who look at the same time.
+    listing: Shared<Listing>,
+    /// Networks of which something ran when this bmid first looked.
+    before: OnceLock<HashSet<Id>>,
     /// Written to when there is another process to wait for. Without it a wait sees it when its time is up.
     news: Option<EventFd>,
 }
@@ -106,7 +108,8 @@ impl Workers {
 
     fn build(paths: Paths, manager: Manager, programs: Option<PathBuf>) -> Workers {
         let news = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok();
-        Workers { inner: Arc::new(Inner { paths, manager, programs, known: Mutex::default(), news }) }
+        let (listing, before, known) = (Shared::default(), OnceLock::new(), Mutex::default());
+        Workers { inner: Arc::new(Inner { paths, manager, programs, known, listing, before, news }) }
     }
 
     /// The worker's process, if there is one, answering or not.
@@ -117,15 +120,42 @@ impl Workers {
         {
             return Ok(Some(process));
         }
-        let found = probe::find(&self.inner.paths, network, kind)?.map(Arc::new);
-        let before = probe::noted(&self.inner.paths, network, kind);
+        let found = self.look_for(network, kind)?.map(Arc::new);
+        self.remember(network, kind, &found, probe::noted(&self.inner.paths, network, kind));
+        Ok(found)
+    }
+
+    /// The worker's process: by its pid file or socket if they tell the truth, else among all processes, unless it never ran.
+    fn look_for(&self, network: Id, kind: WorkerKind) -> Result<Option<Process>, DriverError> {
+        let paths = &self.inner.paths;
+        let hinted = probe::hinted(paths, network, kind);
+        // A start leaves a trace before there is a process. Who lost it ran before this bmid, which looked once at all there are.
+        if hinted.is_some() || (!probe::has_trace(paths, network, kind) && !self.ran_before(network)?) {
+            return Ok(hinted);
+        }
+        Ok(probe::find_all(paths, &self.inner.listing, network, kind)?.pop())
+    }
+
+    fn ran_before(&self, network: Id) -> Result<bool, DriverError> {
+        let before = match self.inner.before.get() {
+            Some(before) => before,
+            None => {
+                let listed = probe::list(&self.inner.paths, &self.inner.listing)?;
+                self.inner.before.get_or_init(|| listed.networks())
+            }
+        };
+        Ok(before.contains(&network))
+    }
+
+    /// Keeps a process that was found, or that none was, for [`Watch`].
+    fn remember(&self, network: Id, kind: WorkerKind, found: &Option<Arc<Process>>, before: Option<u32>) {
         let is_new = self.known(|k| {
             let first = !k.contains_key(&(network, kind));
             let known = k.entry((network, kind)).or_default();
             if first {
                 known.lost = before.filter(|pid| found.as_ref().is_none_or(|p| *pid != 0 && p.pid != *pid));
             }
-            match &found {
+            match found {
                 // One that has died and was not told yet stays until it is: the new process is found again later.
                 Some(process) if !known.ending && known.process.as_ref().is_none_or(|p| p.pid == process.pid) => {
                     let is_new = known.process.is_none();
@@ -137,14 +167,13 @@ impl Workers {
             }
         });
         if is_new {
-            if let (WorkerKind::Tgtd, Some(process)) = (kind, &found) {
+            if let (WorkerKind::Tgtd, Some(process)) = (kind, found) {
                 // A bmid to come sees by it that this one has ended. Should it fail, a death goes untold then.
                 let _ = self.note(network, "tgtd/pid", &process.pid.to_string());
             }
             // Full means that it was told already.
             let _ = self.inner.news.as_ref().map(|n| n.write(1));
         }
-        Ok(found)
     }
 
     fn known<T>(&self, f: impl FnOnce(&mut HashMap<(Id, WorkerKind), Known>) -> T) -> T {
@@ -164,95 +193,6 @@ impl Workers {
         })
     }
 
-    fn start(&self, s: &StartWorker) -> Result<bool, DriverError> {
-        let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
-        self.known(|k| k.entry((s.network, s.kind)).or_default().ending = false);
-        if let Some(process) = self.find(s.network, s.kind)? {
-            if !self.answers(s.network, s.kind, &process, probe::ANSWER) {
-                let why = format!("it runs already and {}", silence(&process));
-                return Err(DriverError::new(Kind::Unavailable, tried(), why).fix(cure(s.kind, process.pid)));
-            }
-            if s.kind == WorkerKind::Tgtd || self.has_current_conf(s.network, s.kind) {
-                detached::bound_log(&self.inner.paths, s.network, s.kind);
-                return Ok(false);
-            }
-            // It reads its configuration only at its start; machines notice nothing of a restart.
-            self.stop(&StopWorker { network: s.network, kind: s.kind })?;
-        }
-        if s.kind != WorkerKind::Tgtd && !conf(&self.inner.paths, s.network, s.kind).exists() {
-            let why = "the network's boot service is not laid out";
-            return Err(DriverError::new(Kind::Conflict, tried(), why).fix("bring the network up: bmictl reconcile"));
-        }
-        if s.kind == WorkerKind::Tgtd && probe::port_is_taken(fill_address(s.slot), s.port) {
-            // It would live on without any portal.
-            let why = format!("TCP port {} is taken by another program", s.port);
-            return Err(DriverError::new(Kind::Conflict, tried(), why).fix(free_port(s.port)));
-        }
-        let conf = self.conf_text(s.network, s.kind);
-        match self.inner.manager {
-            Manager::Systemd => systemd::start(&self.inner.paths, s)?,
-            Manager::Detached => self.start_detached(s)?,
-        }
-        let process = self.wait_for_answer(s)?;
-        if s.kind != WorkerKind::Tgtd {
-            self.note(s.network, &format!("{}/started", s.kind.as_str()), &conf)?;
-        } else {
-            // The last one the kernel should end when memory runs out. It matters only then; not everywhere allowed.
-            let _ = std::fs::write(format!("/proc/{}/oom_score_adj", process.pid), "-900");
-        }
-        Ok(true)
-    }
-
-    fn start_detached(&self, s: &StartWorker) -> Result<(), DriverError> {
-        let mut child = detached::spawn(&self.inner.paths, s, |name| self.program(name))?;
-        let end = Instant::now() + START;
-        loop {
-            let tried = || format!("start {} of network {}", s.kind.as_str(), s.network);
-            if let Some(status) = child.try_wait().map_err(|e| DriverError::io(tried(), e))? {
-                let said = detached::last_words(&self.inner.paths, s.network, s.kind);
-                return Err(DriverError::new(Kind::Outside, tried(), format!("it ended at once ({status}): {said}"))
-                    .fix(room::advice(&said)));
-            }
-            if probe::ready(&self.inner.paths, s.network, s.kind)
-                && probe::answers(&self.inner.paths, s.network, s.kind, probe::ANSWER)
-            {
-                reap::reap(child);
-                return Ok(());
-            }
-            if Instant::now() > end {
-                // Ours, and it has served nobody yet.
-                let _ = child.kill();
-                let _ = child.wait();
-                let said = detached::last_words(&self.inner.paths, s.network, s.kind);
-                let why = format!("it did not answer within {} s: {said}", START.as_secs());
-                return Err(DriverError::new(Kind::Timeout, tried(), why));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn wait_for_answer(&self, s: &StartWorker) -> Result<Arc<Process>, DriverError> {
-        let end = Instant::now() + START;
-        loop {
-            if probe::ready(&self.inner.paths, s.network, s.kind)
-                && let Some(process) = self.find(s.network, s.kind)?
-                && self.answers(s.network, s.kind, &process, probe::ANSWER)
-            {
-                return Ok(process);
-            }
-            if Instant::now() > end {
-                let tried = format!("start {} of network {}", s.kind.as_str(), s.network);
-                let why = format!("it did not answer within {} s", START.as_secs());
-                let fix = match self.inner.manager {
-                    Manager::Systemd => format!("see why: systemctl status {}", systemd::unit(s.network, s.kind)),
-                    Manager::Detached => format!("see why: {}", self.inner.paths.network(s.network).display()),
-                };
-                return Err(DriverError::new(Kind::Timeout, tried, why).fix(fix));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     fn stop(&self, s: &StopWorker) -> Result<bool, DriverError> {
         let tried = || format!("stop {} of network {}", s.kind.as_str(), s.network);
         // It is meant to end: nobody is told of a death.
@@ -265,7 +205,7 @@ impl Workers {
             changed |= systemd::stop(s)?;
         }
         // Every process of that worker: a bmid that was killed in a start may have left more than the one it would find.
-        for process in probe::find_all(&self.inner.paths, s.network, s.kind)? {
+        for process in probe::find_all(&self.inner.paths, &self.inner.listing, s.network, s.kind)? {
             changed = true;
             // tgtd ignores SIGTERM; everything it holds is in its disks.
             let gently = s.kind != WorkerKind::Tgtd;
@@ -436,7 +376,7 @@ impl Driver for Workers {
             Look::Doctor { networks } => {
                 let mut needed = vec!["tgtd", "dnsmasq"];
                 match self.inner.manager {
-                    Manager::Detached => needed.extend(detached::TOOLS),
+                    Manager::Detached => {}
                     Manager::Systemd => needed.push("systemctl"),
                 }
                 let finding = |name: &&str| match self.program(name) {

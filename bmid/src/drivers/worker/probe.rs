@@ -1,10 +1,14 @@
 //! Finding workers and asking whether they answer. No effect, and no belief in numbers: a process is a worker if its
 //! arguments and environment name the network's files.
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi::model::Id;
@@ -13,7 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 
-use crate::drivers::host::{self, Process};
+use crate::drivers::host::{self, Process, Shared};
 use crate::drivers::{DriverError, Paths};
 
 /// How long a worker has for an answer. A tgtd with thousands of targets needs most of a second for its longest work.
@@ -21,17 +25,65 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// The same for the doctor, who has other questions too.
 pub(super) const GLANCE: Duration = Duration::from_secs(1);
 
-/// The worker's process: by its pid file or socket if they tell the truth, else among all processes.
-pub(super) fn find(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Option<Process>, DriverError> {
-    let is = identity(paths, network, kind);
+/// The worker's process, if its pid file or its socket tells the truth.
+pub(super) fn hinted(paths: &Paths, network: Id, kind: WorkerKind) -> Option<Process> {
     let hint = match kind {
         WorkerKind::Tgtd => pid_in(&paths.network(network).join("tgtd/pid")).or_else(|| peer(paths, network)),
         WorkerKind::Dnsmasq | WorkerKind::Http => pid_in(&super::own(paths, network, kind).join("pid")),
     };
-    if let Some(process) = hint.and_then(|pid| Process::open(pid, &is)) {
-        return Ok(Some(process));
+    hint.and_then(|pid| is(paths, network, kind, pid))
+}
+
+/// The process with that number, if it is the worker.
+pub(super) fn is(paths: &Paths, network: Id, kind: WorkerKind, pid: u32) -> Option<Process> {
+    Process::open(pid, &identity(paths, network, kind))
+}
+
+/// Whether a start of the worker has left something: its log or what its unit starts it with comes before its process, what was
+/// written later stays until it was seen to have ended.
+pub(super) fn has_trace(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
+    let own = super::own(paths, network, kind);
+    let env = paths.network(network).join(format!("{}.env", kind.as_str()));
+    ["log", "pid", "started"].iter().any(|name| own.join(name).exists()) || env.exists()
+}
+
+/// All processes that look like workers, by the network whose files they name.
+#[derive(Debug)]
+pub(super) struct Listing(HashMap<Id, Vec<u32>>);
+
+impl Listing {
+    /// Of which networks there are any.
+    pub(super) fn networks(&self) -> HashSet<Id> {
+        self.0.keys().copied().collect()
     }
-    Ok(find_all(paths, network, kind)?.pop())
+}
+
+/// Lists them, for all who ask at the same time: with hundreds of networks each would else read of thousands of processes.
+pub(super) fn list(paths: &Paths, shared: &Shared<Listing>) -> Result<Arc<Listing>, DriverError> {
+    shared.now(|| {
+        let mut all: HashMap<Id, Vec<u32>> = HashMap::new();
+        let folder = paths.run.join("net");
+        for name in host::names(Path::new("/proc")).map_err(|e| DriverError::io("list processes", e))? {
+            let Ok(pid) = name.parse() else { continue };
+            if let Some(network) = network_of(&Path::new("/proc").join(name), &folder) {
+                all.entry(network).or_default().push(pid);
+            }
+        }
+        Ok(Listing(all))
+    })
+}
+
+/// The network whose files a process names: in its arguments, or as a tgtd in its environment.
+fn network_of(process: &Path, folder: &Path) -> Option<Id> {
+    let in_words = |file: &str, begins: &[u8]| {
+        let bytes = std::fs::read(process.join(file)).ok()?;
+        let words = bytes.split(|b| *b == 0).filter_map(|w| w.strip_prefix(begins));
+        words.map(OsStr::from_bytes).find_map(|word| {
+            let network = Path::new(word).strip_prefix(folder).ok()?.iter().next()?;
+            network.to_str()?.parse().ok()
+        })
+    };
+    in_words("cmdline", b"").or_else(|| in_words("environ", host::TGT_SOCKET))
 }
 
 /// The number that a worker's process had when it was last known to run; none once it was told to end.
@@ -47,8 +99,15 @@ pub(super) fn noted(paths: &Paths, network: Id, kind: WorkerKind) -> Option<u32>
 }
 
 /// All processes of the worker. More than one only after a start that was cut off.
-pub(super) fn find_all(paths: &Paths, network: Id, kind: WorkerKind) -> Result<Vec<Process>, DriverError> {
-    Process::find(&identity(paths, network, kind)).map_err(|e| DriverError::io("list processes", e))
+pub(super) fn find_all(
+    paths: &Paths,
+    shared: &Shared<Listing>,
+    network: Id,
+    kind: WorkerKind,
+) -> Result<Vec<Process>, DriverError> {
+    let all = list(paths, shared)?;
+    let of = all.0.get(&network).map(Vec::as_slice).unwrap_or_default();
+    Ok(of.iter().filter_map(|pid| is(paths, network, kind, *pid)).collect())
 }
 
 /// It has come so far in its start that it may be asked.
@@ -56,8 +115,8 @@ pub(super) fn ready(paths: &Paths, network: Id, kind: WorkerKind) -> bool {
     match kind {
         WorkerKind::Tgtd => paths.tgtd_socket(network).exists(),
         WorkerKind::Dnsmasq | WorkerKind::Http => {
-            let is = identity(paths, network, kind);
-            pid_in(&super::own(paths, network, kind).join("pid")).is_some_and(|pid| Process::open(pid, &is).is_some())
+            let pid = pid_in(&super::own(paths, network, kind).join("pid"));
+            pid.is_some_and(|pid| is(paths, network, kind, pid).is_some())
         }
     }
 }

@@ -2,12 +2,9 @@
 
 use super::*;
 
-/// Programs of a test's own: those that start workers, and one in a worker's place.
+/// A program of a test's own in a worker's place.
 fn programs(worker: WorkerKind, script: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for tool in detached::TOOLS {
-        std::os::unix::fs::symlink(host::program(tool).unwrap(), folder.path().join(tool)).unwrap();
-    }
     let path = folder.path().join(program_of(worker));
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
