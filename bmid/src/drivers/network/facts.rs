@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use bmi::model::{Cidr, Id};
-use bmi::step::network::ipv6_prefix;
+use bmi::model::Cidr;
+use bmi::step::network::is_private;
 use bmi::step::{InterfaceFacts, Routing};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -55,7 +55,7 @@ pub(super) fn interfaces(tried: impl FnOnce() -> String) -> Result<Vec<Interface
             at.addresses6.push(IpAddr::V6(a.ip()));
             let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in6()).map_or(u128::MAX, |m| m.ip().into());
             // The link's own, and those of the private subnets, are no network's.
-            if !a.ip().is_unicast_link_local() && !bmi::step::network::is_private(a.ip()) {
+            if !a.ip().is_unicast_link_local() && !is_private(a.ip()) {
                 let prefix = u8::try_from(mask.count_ones()).unwrap_or(128);
                 at.addresses.push(Cidr { address: a.ip().into(), prefix });
             }
@@ -77,16 +77,16 @@ pub(super) fn told(mark: &Mark, host: &Host) -> Vec<InterfaceFacts> {
         up: i.up,
         carrier: i.carrier,
         loopback: i.loopback,
-        private: i.addresses6.iter().filter_map(is_private).collect(),
+        private: i.addresses6.iter().filter_map(private).collect(),
     };
     host.interfaces.iter().map(told).collect()
 }
 
-/// Of a subnet that a network's routers announce (`bmi::step::network::ipv6_prefix`).
-fn is_private(address: &IpAddr) -> Option<Ipv6Addr> {
+/// An address in one of bmid's private subnets.
+fn private(address: &IpAddr) -> Option<Ipv6Addr> {
     match address {
-        IpAddr::V6(a) if a.segments()[0] == ipv6_prefix(Id([0; 16])).segments()[0] => Some(*a),
-        _ => None,
+        IpAddr::V6(a) => is_private(*a).then_some(*a),
+        IpAddr::V4(_) => None,
     }
 }
 
