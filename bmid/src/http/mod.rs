@@ -5,8 +5,11 @@
 //! Everything a machine can make it do has an end: bytes of a request, seconds of a connection, connections of a machine and of
 //! all, lines of the log.
 
+mod fed;
 mod said;
 mod server;
+
+pub use fed::Fed;
 
 use std::io;
 use std::path::Path;

@@ -15,6 +15,7 @@ use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use super::said::Said;
@@ -41,7 +42,7 @@ pub(super) const LIMITS: Limits = Limits { head: Duration::from_secs(10), all: D
 const FILE: u64 = 16 << 20;
 
 /// What all connections share.
-struct Server {
+pub(super) struct Server {
     conf: Conf,
     limits: Limits,
     said: Said,
@@ -53,8 +54,7 @@ struct Server {
 /// Serves until it fails.
 pub(super) async fn run(conf: Conf, limits: Limits, doors: Vec<TcpListener>) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(ALL));
-    let server =
-        Arc::new(Server { conf, limits, said: Said::new(), peers: Mutex::default(), loaders: Mutex::default() });
+    let server = Arc::new(Server::new(conf, limits));
     let mut open = tokio::task::JoinSet::new();
     for door in doors {
         let door = tokio::net::TcpListener::from_std(door)?;
@@ -90,17 +90,22 @@ async fn accept(server: Arc<Server>, places: Arc<Semaphore>, door: tokio::net::T
         let server = Arc::clone(&server);
         tokio::spawn(async move {
             let (_place, _guest) = (place, guest);
-            let service = service_fn(|request| answer(&server, peer, request));
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(server.limits.head)
-                .max_buf_size(HEAD)
-                .max_headers(LINES)
-                .serve_connection(TokioIo::new(stream), service);
-            // Bad requests, broken connections and slow machines end here: nobody waits for an answer any more.
-            let _ = tokio::time::timeout(server.limits.all, connection).await;
+            converse(&server, peer, stream).await;
         });
     }
+}
+
+/// One connection, until it ends.
+pub(super) async fn converse(server: &Arc<Server>, peer: IpAddr, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let service = service_fn(|request| answer(server, peer, request));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.limits.head)
+        .max_buf_size(HEAD)
+        .max_headers(LINES)
+        .serve_connection(TokioIo::new(stream), service);
+    // Bad requests, broken connections and slow machines end here: nobody waits for an answer any more.
+    let _ = tokio::time::timeout(server.limits.all, connection).await;
 }
 
 /// One of a machine's connections.
@@ -177,6 +182,10 @@ fn short(status: StatusCode) -> Response<Full<Bytes>> {
 }
 
 impl Server {
+    pub(super) fn new(conf: Conf, limits: Limits) -> Server {
+        Server { conf, limits, said: Said::new(), peers: Mutex::default(), loaders: Mutex::default() }
+    }
+
     /// The file's bytes, as they are now.
     fn read(&self, name: Name) -> io::Result<Bytes> {
         let path = name.file(&self.conf.root);
