@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::allocate;
 use super::reconcile::{self, Action, Expect, Rows, SeenNetwork, SeenSilent};
+use super::unnoted;
 use super::wanted::{self, NodeRecords};
 use crate::model::*;
 use crate::rules::Defaults;
@@ -371,4 +372,42 @@ fn a_target_that_no_record_wants_lets_go_of_disks_in_our_pools_alone() {
     for foreign in others.into_iter().chain([Backing::image(id(7)).path(&place)]) {
         assert_eq!(lun(foreign.clone()), None, "{foreign}");
     }
+}
+
+#[test]
+fn a_datastore_without_notes_gets_a_hundred_of_them_a_pass_and_what_has_no_record_counts_for_none() {
+    let mut memory = ground(0);
+    let of = |n: u8, kind: u8| Id::from_random([kind, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let bare = |n: u8, kind: u8| Seen::Bare(Backing::volume(of(n, kind), 3));
+    for n in 0..150 {
+        let any = Volume {
+            id: of(n, 1),
+            owner: OWNER(),
+            name: None,
+            image: None,
+            datastore: id(3),
+            generation: 3,
+            role: Role::Boot,
+            size_bytes: Bytes(512),
+            status: VolumeStatus::Available,
+            created_at: Time(1),
+            deleted_at: None,
+            operation: None,
+        };
+        memory.put(any);
+    }
+    let rows = Rows::load(&memory).expect("they load");
+    // First what no record wants, then what has lost its notes.
+    let mut seen: Vec<Seen> = (0..120).map(|n| bare(n, 2)).collect();
+    seen.extend((0..150).map(|n| bare(n, 1)));
+    let pass = |seen: &[Seen]| unnoted::renew(&memory, &rows, &store(), seen).expect("rows are read");
+    assert!(pass(&seen).is_empty(), "of a datastore that is not there nothing is known");
+    seen.push(Seen::Store(id(3)));
+    let first = pass(&seen);
+    assert_eq!(first.len(), 100);
+    let done: Vec<Id> = first.iter().map(|d| d.id).collect();
+    seen.retain(|s| !matches!(s, Seen::Bare(b) if done.contains(&b.id)));
+    let second = pass(&seen);
+    assert_eq!(second.len(), 50, "the next pass has the rest");
+    assert!(second.iter().all(|d| !done.contains(&d.id)));
 }
