@@ -1,8 +1,9 @@
 //! What a plan is given and what it gives back.
 
 use crate::model::journal::Subject;
-use crate::model::{Caller, Change, Fault, Id, Owner, Sealed, Time, View};
+use crate::model::{Caller, Change, Fault, Id, Owner, Ref, Sealed, Time, View, ViewExt};
 use crate::rules::Defaults;
+use crate::rules::wanted::NodeRecords;
 use crate::step::{Fact, Look, Script};
 
 /// Answers of drivers to an operation's questions.
@@ -62,6 +63,11 @@ impl Cx<'_> {
     #[must_use]
     pub fn engine(&self) -> Id {
         self.view.meta().engine
+    }
+
+    /// A node of the acting project, with all that belongs to it.
+    pub fn node_records(&self, node: &Ref) -> Result<NodeRecords, Fault> {
+        NodeRecords::load(self.view, self.view.node(self.project(), node)?)
     }
 }
 

@@ -64,7 +64,7 @@ impl Op for NetworkAttach {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let old = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let old = cx.node_records(&self.node)?;
         let network = usable(cx.view, cx.project(), &old.node.owner, &self.network)?;
         if network.id == old.network.id && old.node.state != NodeState::Detached {
             return Ok(Plan::already("node", old.node.id, &old.node.name));
@@ -100,7 +100,7 @@ impl Op for NetworkDetach {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let old = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let old = cx.node_records(&self.node)?;
         let (node, network) = (&old.node, find(cx.view, cx.project(), &self.network)?);
         if network.id != old.network.id {
             return Err(Fault::conflict(format!("node {} is on network {}", node.name, old.network.name))

@@ -154,7 +154,7 @@ impl Op for NodeDeprovision {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let records = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let records = cx.node_records(&self.node)?;
         tags_go_first(cx.view, &records.node, "deprovision")?;
         live::refuse(&records, cx.facts, self.force, "deprovisioned")?;
         let mut part = PartPlan::default();

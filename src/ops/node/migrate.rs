@@ -132,7 +132,7 @@ impl Op for NodeMigrate {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let old = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let old = cx.node_records(&self.node)?;
         mac_free(cx, self.mac, &old.node)?;
         let new = self.moved(cx, &old)?;
         let same_place = old.network.id == new.network.id;

@@ -153,7 +153,7 @@ impl Op for NodeRebase {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let records = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let records = cx.node_records(&self.node)?;
         let image = crate::ops::image::usable(cx.view, cx.project(), &self.image)?;
         same_store(&image, &records)?;
         store_there(cx, &records)?;
@@ -194,7 +194,7 @@ impl Op for NodeReprovision {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let records = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let records = cx.node_records(&self.node)?;
         tags_go_first(cx.view, &records.node, "reprovision")?;
         let name = &records.node.name;
         let gone = || {

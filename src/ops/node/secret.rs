@@ -126,7 +126,7 @@ fn account(chap: &Chap) -> Account {
 
 impl NodeChapSecret {
     fn records(&self, cx: &Cx<'_>) -> Result<(NodeRecords, Chap), Fault> {
-        let records = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let records = cx.node_records(&self.node)?;
         owners_alone(&records.node, cx.project())?;
         let name = &records.node.name;
         match records.target.chap.clone() {

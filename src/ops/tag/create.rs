@@ -10,7 +10,6 @@ use crate::ops::datastore;
 use crate::ops::node::live;
 use crate::ops::node::rebase::swap_looks;
 use crate::ops::{Answering, Asking, Cx, Effect, Op, PartPlan, Plan, Right, Shape, Sheet};
-use crate::rules::wanted::NodeRecords;
 use crate::step::{Backing, Clone as CloneStep, Look};
 
 /// Make a restore point of a node's disk.
@@ -47,7 +46,7 @@ impl Op for TagCreate {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let records = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let records = cx.node_records(&self.node)?;
         let node = &records.node;
         if cx.view.find(Index::TagName, &under(node.id, self.tag.as_str().as_bytes()))?.is_some() {
             return Err(Fault::new(Kind::Duplicate, format!("node {} has a tag {} already", node.name, self.tag))

@@ -6,7 +6,6 @@ use crate::model::{Fault, Name, Ref, ViewExt};
 use crate::ops::node::rebase::{Swap, store_there, swap_looks, swap_part};
 use crate::ops::node::{NodeView, live};
 use crate::ops::{Answering, Asking, Cx, Effect, Op, Plan, Right, Shape, Sheet};
-use crate::rules::wanted::NodeRecords;
 use crate::step::{Backing, Look};
 
 /// Put a node's disk back to a tag.
@@ -43,7 +42,7 @@ impl Op for TagRollback {
     }
 
     fn plan(&self, cx: &mut Cx<'_>) -> Result<Plan, Fault> {
-        let records = NodeRecords::load(cx.view, cx.view.node(cx.project(), &self.node)?)?;
+        let records = cx.node_records(&self.node)?;
         let tag = cx.view.tag(&records.node, &self.tag)?;
         if !tag.active {
             return Err(Fault::conflict(format!("tag {} is not whole yet or no longer", tag.name)));
