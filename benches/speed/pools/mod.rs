@@ -4,6 +4,7 @@
 #[path = "../../../tests/support/ceph.rs"]
 mod ceph;
 mod clients;
+mod cores;
 mod ffi;
 mod floor;
 mod provision;
