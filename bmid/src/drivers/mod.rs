@@ -144,8 +144,9 @@ pub trait Unseal: Send + Sync {
 /// would stop every other disk.
 pub trait Pools: Send + Sync {
     /// The disk can be opened now, and no owner that died holds it; its size in bytes. Clients with an address in `alive` are not
-    /// taken for dead: they hand their lock over when asked, and would be shut out of all their disks if it were broken.
-    fn ready(&self, pool: &RbdPlace, image: &str, alive: &[String]) -> Result<u64, DriverError>;
+    /// taken for dead: they hand their lock over when asked, and would be shut out of all their disks if it were broken. They are asked
+    /// for only where somebody holds it.
+    fn ready(&self, pool: &RbdPlace, image: &str, alive: &dyn Fn() -> Vec<String>) -> Result<u64, DriverError>;
 
     /// How the kernel reaches the disk.
     fn reach(&self, pool: &RbdPlace, image: &str) -> Result<krbd::Reach, DriverError>;

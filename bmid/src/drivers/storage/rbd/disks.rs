@@ -40,10 +40,13 @@ pub(super) struct SnapEntry {
 }
 
 /// Where a backing's bytes are.
+#[derive(Debug, Clone)]
 pub(super) struct Source {
     pub(super) image: String,
     pub(super) snap: Option<String>,
-    depth: u32,
+    pub(super) depth: u32,
+    /// How large a clone of it is, where that is known.
+    pub(super) size: Option<u64>,
 }
 
 /// Where a clone's bytes come from.
@@ -51,6 +54,7 @@ struct Parent {
     image: String,
     snap: String,
     depth: u32,
+    size: Option<u64>,
     /// The open volume that `snap` was made on for this clone alone.
     passing: Option<Image>,
 }
@@ -130,17 +134,22 @@ impl Site<'_> {
             let (own, depth) = (self.name(what), mark.depth);
             let snap = (what.kind == BackingKind::Image).then(|| BASE.to_owned());
             if mark.in_place.is_none() {
-                return Ok(Some(Source { image: own, snap, depth }));
+                // A golden image never changes; a volume's size is asked for when it is cloned.
+                let size = match snap {
+                    Some(_) => Some(self.pool.size(&id).map_err(fail)?),
+                    None => None,
+                };
+                return Ok(Some(Source { image: own, snap, depth, size }));
             }
             let (snap, image) = (mark.in_place, self.pool.name_of(&id).map_err(fail)?);
-            return Ok(image.map(|image| Source { image, snap, depth }));
+            return Ok(image.map(|image| Source { image, snap, depth, size: None }));
         }
         let Some(entry) = self.snap_entry(what, tried)?.filter(|e| e.done) else { return Ok(None) };
         let volume = self.name(&entry.volume);
         let there = self.pool.id_of(&volume).map_err(fail)?.is_some_and(|id| id == entry.image);
         let image = if there { volume } else { self.hidden(&entry.volume) };
         let depth = self.pool.mark(&entry.image).map_err(fail)?.map_or(0, |m| m.depth);
-        Ok(Some(Source { image, snap: Some(names::snap(what)), depth }))
+        Ok(Some(Source { image, snap: Some(names::snap(what)), depth, size: None }))
     }
 
     fn parent(&self, s: &step::Clone, tried: &str) -> Result<Parent, DriverError> {
@@ -148,14 +157,23 @@ impl Site<'_> {
             DriverError::new(Kind::Outside, tried, "the disk to copy is not there")
                 .fix("`bmictl reconcile --check` shows what else is missing")
         };
-        let Source { image, snap, depth } = self.source(&s.from, tried)?.ok_or_else(gone)?;
+        let recent = &self.pool.recent;
+        let source = match recent.source(&s.from) {
+            Some(source) => source,
+            None => {
+                let source = self.source(&s.from, tried)?.ok_or_else(gone)?;
+                recent.saw_source(s.from, &source);
+                source
+            }
+        };
+        let Source { image, snap, depth, size } = source;
         if let Some(snap) = snap {
-            return Ok(Parent { image, snap, depth, passing: None });
+            return Ok(Parent { image, snap, depth, size, passing: None });
         }
         let snap = names::through(&s.to);
         let volume = self.pool.open(Which::Name(&image)).map_err(|e| failed(tried, e))?;
         match volume.snap(&snap) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(Parent { image, snap, depth, passing: Some(volume) }),
+            Ok(()) | Err(Errno::EEXIST) => Ok(Parent { image, snap, depth, size, passing: Some(volume) }),
             Err(e) => Err(failed(tried, e)),
         }
     }
@@ -166,12 +184,30 @@ impl Site<'_> {
         if s.to.kind == BackingKind::Snapshot {
             return Ok((self.tag(s, &tried)?, false));
         }
-        if self.whole(&s.to, &tried, true)?.is_some() {
+        // A new disk of a golden image is not looked for first: Ceph refuses a second one of that name.
+        let ordinary = (s.from.kind, s.to.kind) == (BackingKind::Image, BackingKind::Volume);
+        if !ordinary && self.whole(&s.to, &tried, true)?.is_some() {
             return Ok((Done::ALREADY, false));
         }
-        let parent = self.parent(s, &tried)?;
+        let mut parent = self.parent(s, &tried)?;
         let (name, fail) = (self.name(&s.to), |e| failed(&tried, e));
-        let cloned = self.pool.io.make_clone(&self.pool.io, &parent.image, &parent.snap, &name);
+        let again = |parent: &Parent| self.pool.io.make_clone(&self.pool.io, &parent.image, &parent.snap, &name);
+        let mut cloned = again(&parent);
+        match cloned {
+            Err(Errno::EEXIST) if ordinary => {
+                if self.whole(&s.to, &tried, true)?.is_some() {
+                    return Ok((Done::ALREADY, false));
+                }
+                cloned = again(&parent);
+            }
+            // It is not where it was a moment ago.
+            Err(Errno::ENOENT) if ordinary => {
+                self.pool.recent.forget(&s.from, &name);
+                parent = self.parent(s, &tried)?;
+                cloned = again(&parent);
+            }
+            _ => {}
+        }
         if let (Err(_), Some(volume)) = (&cloned, &parent.passing) {
             // The clone's failure is the one that tells the matter.
             let _ = volume.unsnap(&parent.snap);
@@ -185,6 +221,9 @@ impl Site<'_> {
         }
         let mark = Mark { note: found::written(s.note.as_ref()), ..self.mark(&s.to, depth) };
         self.pool.set_mark(&id, &mark).map_err(fail)?;
+        if let Some(size) = parent.size.filter(|_| ordinary) {
+            self.pool.recent.made(&name, size);
+        }
         Ok((Done::CHANGED, chore))
     }
 
@@ -240,6 +279,7 @@ impl Site<'_> {
     /// Carries out a [`step::Remove`]. What went lies in the trash.
     pub(super) fn remove(&self, what: &Backing) -> Result<Done, DriverError> {
         let tried = format!("remove {} {}", what.folder(), what.name());
+        self.pool.recent.forget(what, &self.name(what));
         if what.kind == BackingKind::Snapshot {
             return self.untag(what, &tried);
         }
@@ -285,21 +325,34 @@ impl Site<'_> {
     }
 }
 
-/// Whether a disk is there and Ceph answers for it; the lock of an owner that died is broken. Without that the first write would
-/// wait half a minute for the owner to be given up.
-pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> Result<u64, DriverError> {
-    let fail = |e| failed(tried, e);
-    let gone = || {
-        DriverError::new(Kind::Unavailable, tried, "the image is not there")
-            .fix("`bmictl datastore show` says whether its datastore is there")
-    };
+/// A disk that is there.
+pub(super) struct There {
+    id: String,
+    /// In bytes.
+    pub(super) size: u64,
+    /// Somebody holds its lock, or died holding it.
+    pub(super) locked: bool,
+}
+
+fn gone(tried: &str) -> DriverError {
+    DriverError::new(Kind::Unavailable, tried, "the image is not there")
+        .fix("`bmictl datastore show` says whether its datastore is there")
+}
+
+/// Whether a disk is there and Ceph answers for it.
+pub(super) fn there(pool: &Pool, name: &str, tried: &str) -> Result<There, DriverError> {
+    let (fail, gone) = (|e| failed(tried, e), || gone(tried));
     let id = pool.id_of(name).map_err(fail)?.ok_or_else(gone)?;
     let size = absent(pool.size(&id)).map_err(fail)?.ok_or_else(gone)?;
-    if !absent(pool.is_locked(&id)).map_err(fail)?.ok_or_else(gone)? {
-        return Ok(size);
-    }
+    let locked = absent(pool.is_locked(&id)).map_err(fail)?.ok_or_else(gone)?;
+    Ok(There { id, size, locked })
+}
+
+/// Breaks the lock of an owner that died. Without that the first write would wait half a minute for the owner to be given up.
+pub(super) fn unlock(pool: &Pool, disk: &There, alive: &[String], tried: &str) -> Result<(), DriverError> {
+    let fail = |e| failed(tried, e);
     // Opened to be changed: librbd tells nobody else about locks. It takes none by that.
-    let image = absent(pool.open(Which::Id(&id))).map_err(fail)?.ok_or_else(gone)?;
+    let image = absent(pool.open(Which::Id(&disk.id))).map_err(fail)?.ok_or_else(|| gone(tried))?;
     for owner in image.owners().map_err(fail)? {
         // Work in the background holds a lock of ours, and lets go by itself; so does a tgtd that lives, when it is asked.
         let lives = alive.iter().any(|a| same_client(a, &owner)) || pool.cluster.is_own(&owner).map_err(fail)?;
@@ -307,5 +360,5 @@ pub(super) fn ready(pool: &Pool, name: &str, alive: &[String], tried: &str) -> R
             image.break_lock(&owner).map_err(fail)?;
         }
     }
-    Ok(size)
+    Ok(())
 }

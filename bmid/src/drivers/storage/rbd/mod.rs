@@ -38,6 +38,7 @@ mod names;
 mod pool;
 mod reach;
 mod receive;
+mod recent;
 mod store;
 mod survey;
 mod takeover;
@@ -159,17 +160,17 @@ impl RbdStore {
             }
             StorageStep::TakeOver(s) => takeover::take_over(&store::open(&pool, datastore)?, s, &self.running, cx)?,
             StorageStep::Clone(s) => {
-                let (done, chore) = store::open(&pool, datastore)?.clone(s)?;
+                let (done, chore) = store::known(&pool, datastore)?.clone(s)?;
                 if chore {
                     chores.ring();
                 }
                 return Ok(done);
             }
-            StorageStep::SetNote(s) => return found::set(&store::open(&pool, datastore)?, s),
+            StorageStep::SetNote(s) => return found::set(&store::known(&pool, datastore)?, s),
             // Done above.
             StorageStep::AdoptStore(_) => Done::ALREADY,
             StorageStep::Remove(s) => {
-                let site = store::open(&pool, datastore)?;
+                let site = store::known(&pool, datastore)?;
                 reach::let_go(&site, &s.what, &self.kernel)?;
                 site.remove(&s.what)?
             }
@@ -198,6 +199,9 @@ impl RbdStore {
 
     fn facts(&self, datastore: Id, place: &RbdPlace) -> Result<Fact, DriverError> {
         let asked = self.connect(datastore, place).and_then(|c| {
+            if let Some(facts) = c.pool.recent.facts() {
+                return Ok(facts);
+            }
             c.pool.ask(&format!("look at pool {}", place.spec()), PATIENCE, move |pool| store::facts(pool, datastore))
         });
         match self.heed(datastore, asked) {
@@ -280,9 +284,17 @@ fn renew(old: &mut Connected, new: &Connected) {
 }
 
 impl Pools for RbdStore {
-    fn ready(&self, place: &RbdPlace, image: &str, alive: &[String]) -> Result<u64, DriverError> {
-        let alive = alive.to_vec();
-        self.ask_of(place, image, move |pool, image, tried| disks::ready(pool, image, &alive, tried))
+    fn ready(&self, place: &RbdPlace, image: &str, alive: &dyn Fn() -> Vec<String>) -> Result<u64, DriverError> {
+        if let Some(size) = self.connect(place.datastore, place)?.pool.recent.take_made(image) {
+            return Ok(size);
+        }
+        let disk = self.ask_of(place, image, disks::there)?;
+        let size = disk.size;
+        if disk.locked {
+            let alive = alive();
+            self.ask_of(place, image, move |pool, _, tried| disks::unlock(pool, &disk, &alive, tried))?;
+        }
+        Ok(size)
     }
 
     fn reach(&self, place: &RbdPlace, image: &str) -> Result<Reach, DriverError> {

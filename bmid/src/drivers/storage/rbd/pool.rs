@@ -17,6 +17,7 @@ use super::ffi::Io;
 use super::image::ffi::{Image, Which};
 use super::library::ffi::{Api, Missing};
 use super::names::{MARK, Mark, REGISTER, decode, encode, gone};
+use super::recent::Recent;
 use crate::drivers::DriverError;
 
 /// What `DriverError` calls the failure of a call.
@@ -109,6 +110,7 @@ pub(super) struct Pool {
     pub(super) asking: Arc<AtomicBool>,
     /// Held while a mark is read, changed and written.
     pub(super) marks: Mutex<()>,
+    pub(super) recent: Recent,
 }
 
 impl std::fmt::Debug for Pool {
@@ -150,7 +152,8 @@ impl Pool {
                 .fix("`ceph osd pool ls` shows them; `ceph osd pool create` and `rbd pool init` make one"),
                 e => DriverError { kind: Kind::Unavailable, ..failed(&tried, e) },
             })?;
-        Ok(Pool { io: Arc::new(io), cluster, place: place.clone(), asking: Arc::default(), marks: Mutex::default() })
+        let (asking, marks, recent) = Default::default();
+        Ok(Pool { io: Arc::new(io), cluster, place: place.clone(), asking, marks, recent })
     }
 
     /// Whether something was lost that only a new connection brings back.

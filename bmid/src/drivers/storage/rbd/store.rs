@@ -28,14 +28,28 @@ pub(super) struct StoreEntry {
     pub(super) note: Option<serde_json::Value>,
 }
 
+/// The datastore in its pool, where this connection has found it a moment ago: a connection stays one to the same cluster.
+pub(super) fn known<'a>(pool: &'a Pool, datastore: Id) -> Result<Site<'a>, DriverError> {
+    match pool.recent.engine() {
+        Some(engine) => Ok(Site { pool, datastore, engine }),
+        None => open(pool, datastore),
+    }
+}
+
 /// The datastore in its pool, or why it is not available.
 pub(super) fn open<'a>(pool: &'a Pool, datastore: Id) -> Result<Site<'a>, DriverError> {
     let tried = format!("use datastore {datastore} in pool {}", pool.place.spec());
     let found: Option<StoreEntry> = pool.entry(&store_key(datastore)).map_err(|e| failed(&tried, e))?;
     match found {
-        Some(entry) => Ok(Site { pool, datastore, engine: entry.engine }),
-        None => Err(DriverError::new(Kind::Unavailable, tried, "the pool does not hold the datastore's id")
-            .fix("look whether the configuration names the right cluster; `bmictl reconcile` looks again")),
+        Some(entry) => {
+            pool.recent.saw_engine(entry.engine);
+            Ok(Site { pool, datastore, engine: entry.engine })
+        }
+        None => {
+            pool.recent.forget_all();
+            Err(DriverError::new(Kind::Unavailable, tried, "the pool does not hold the datastore's id")
+                .fix("look whether the configuration names the right cluster; `bmictl reconcile` looks again"))
+        }
     }
 }
 
@@ -92,6 +106,7 @@ pub(super) fn unmake(pool: &Pool, s: &UnmakeStore) -> Result<bool, DriverError> 
             pool.remove_entry(&key).map_err(fail)?;
         }
     }
+    pool.recent.forget_all();
     pool.remove_entry(&store_key(s.datastore)).map_err(fail)?;
     Ok(true)
 }
@@ -227,7 +242,7 @@ pub(super) fn facts(pool: &Pool, datastore: Id) -> Result<DatastoreFacts, Driver
         None => None,
     };
     let (stored, free) = stats.map_or((0, 0), |s| (s.stored, s.max_avail));
-    Ok(DatastoreFacts {
+    let facts = DatastoreFacts {
         available: problem.is_none(),
         full: tight.as_ref().filter(|t| t.kind == Kind::Full).map(|t| t.fix.clone()),
         problem: problem
@@ -236,7 +251,9 @@ pub(super) fn facts(pool: &Pool, datastore: Id) -> Result<DatastoreFacts, Driver
         total: Bytes(stored.saturating_add(free)),
         free: Bytes(free),
         filesystem: "rbd".to_owned(),
-    })
+    };
+    pool.recent.saw_facts(&facts);
+    Ok(facts)
 }
 
 /// What is told of a pool that cannot be reached.

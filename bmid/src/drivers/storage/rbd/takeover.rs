@@ -77,7 +77,8 @@ fn elsewhere(pool: &Pool, source: &RbdSource) -> Result<Pool, Errno> {
     let here = source.pool == pool.place.pool && source.namespace == pool.place.namespace;
     let io = if here { Arc::clone(&pool.io) } else { Arc::new(Io::open(&pool.cluster, &source.pool, namespace)?) };
     let place = RbdPlace { pool: source.pool.clone(), namespace: source.namespace.clone(), ..pool.place.clone() };
-    Ok(Pool { io, cluster: Arc::clone(&pool.cluster), place, asking: Arc::default(), marks: Default::default() })
+    let (asking, marks, recent) = Default::default();
+    Ok(Pool { io, cluster: Arc::clone(&pool.cluster), place, asking, marks, recent })
 }
 
 /// Carries out a [`TakeOver`].

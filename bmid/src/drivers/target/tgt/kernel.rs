@@ -59,7 +59,7 @@ fn device(at: &At<'_>, lun: &Lun) -> Result<String, DriverError> {
     let device = match at.kernel.mapped(&at.tried, &reach)? {
         Some(device) => device,
         None => {
-            pools.ready(place, image, &at.kernel.clients())?;
+            pools.ready(place, image, &|| at.kernel.clients())?;
             at.kernel.map(&at.tried, &reach)?
         }
     };

@@ -48,6 +48,7 @@ pub struct Tgt {
     unseal: Arc<dyn Unseal>,
     pools: Option<Arc<dyn Pools>>,
     kernel: Arc<Krbd>,
+    guarded: pool::Guarded,
     limit: Duration,
 }
 
@@ -55,7 +56,8 @@ impl Tgt {
     /// Finds each network's tgtd beneath `paths`.
     #[must_use]
     pub fn new(paths: Paths, unseal: Arc<dyn Unseal>) -> Tgt {
-        Tgt { paths, unseal, pools: None, kernel: Arc::new(Krbd::direct()), limit: LIMIT }
+        let guarded = pool::Guarded::default();
+        Tgt { paths, unseal, pools: None, kernel: Arc::new(Krbd::direct()), guarded, limit: LIMIT }
     }
 
     /// The same, for disks in pools too.
@@ -92,6 +94,7 @@ impl Driver for Tgt {
             tried: step.describe(),
             pools: self.pools.clone(),
             kernel: &self.kernel,
+            guarded: &self.guarded,
             folder: self.paths.network(step.network()).join("tgtd"),
             others: &|| self.others(step.network()),
             paths: self.paths.clone(),
@@ -140,6 +143,8 @@ struct At<'a> {
     pools: Option<Arc<dyn Pools>>,
     /// Who maps them.
     kernel: &'a Krbd,
+    /// Which tgtds have the guard.
+    guarded: &'a pool::Guarded,
     /// Files of that tgtd.
     folder: PathBuf,
     /// The tgtds of the other networks.

@@ -4,7 +4,10 @@
 //! machine first asks for its bytes; Ceph is asked for it before, and tgtd gets a configuration of its own in which nothing
 //! takes longer than seconds. Must never put a key into a request: tgtd writes those to its log.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use bmi::model::{Id, Kind, RbdPlace};
 use bmi::step::Lun;
@@ -30,7 +33,7 @@ const SETTINGS: &str = "client_mount_timeout = 5\nrados_mon_op_timeout = 5\nrado
 /// Whether the disk is there and Ceph answers; its size in bytes.
 pub(super) fn exists(at: &At<'_>, lun: &Lun) -> Result<u64, DriverError> {
     let (place, image) = parts(at, lun)?;
-    at.pools()?.ready(place, image, &living(&at.paths))
+    at.pools()?.ready(place, image, &|| living(&at.paths))
 }
 
 /// Addresses of the connections to Ceph of all tgtds here that live, as the guard has noted them.
@@ -101,11 +104,39 @@ fn guarded(at: &At<'_>) -> Result<(), DriverError> {
         .fix("put that file beside bmid or into lib/bmid of its prefix, and restart that tgtd while its machines are off"))
 }
 
+/// Which tgtds were seen to run with the guard: a list of what a process has mapped is long where it has hundreds of threads.
+#[derive(Debug, Default)]
+pub(super) struct Guarded(Mutex<HashMap<PathBuf, (String, SystemTime)>>);
+
+impl Guarded {
+    fn all(&self) -> MutexGuard<'_, HashMap<PathBuf, (String, SystemTime)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the tgtd of that folder does. A tgtd that is started anew writes its number anew.
+    fn has(&self, folder: &Path) -> bool {
+        let file = folder.join("pid");
+        let pid = host::read(&file).ok().flatten().unwrap_or_default();
+        let Ok(written) = std::fs::metadata(&file).and_then(|m| m.modified()) else { return false };
+        let this = (pid, written);
+        if self.all().get(folder) == Some(&this) {
+            return true;
+        }
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", this.0.trim())).unwrap_or_default();
+        let has = maps.contains("libbmid_rbdguard.so");
+        let mut all = self.all();
+        // Networks that went are forgotten.
+        all.retain(|folder, _| folder.exists());
+        if has {
+            all.insert(folder.to_owned(), this);
+        }
+        has
+    }
+}
+
 /// Whether that tgtd runs with the guard.
 pub(super) fn has_guard(at: &At<'_>) -> bool {
-    let pid = host::read(&at.folder.join("pid")).ok().flatten().unwrap_or_default();
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.trim())).unwrap_or_default();
-    maps.contains("libbmid_rbdguard.so")
+    at.guarded.has(&at.folder)
 }
 
 fn parts<'a>(at: &At<'_>, lun: &'a Lun) -> Result<(&'a RbdPlace, &'a str), DriverError> {

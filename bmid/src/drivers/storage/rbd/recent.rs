@@ -1,0 +1,163 @@
+//! What was seen or made in a pool a moment ago, over the connection that saw it: a hundred provisions need not ask a hundred times.
+//!
+//! Each is trusted for seconds, and only to go on by: whoever goes on meets Ceph itself in the next call, which fails if it is so no
+//! more. Never what is asked in order to say that something is wrong, or gone.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bmi::model::Id;
+use bmi::step::{Backing, BackingKind, DatastoreFacts};
+
+use super::disks::Source;
+
+/// How long a pool's room counts as what it was.
+const FACTS: Duration = Duration::from_secs(1);
+/// How long a datastore and a golden image count as being there.
+const THERE: Duration = Duration::from_secs(3);
+/// How long a clone waits for its target to ask for it.
+const MADE: Duration = Duration::from_secs(10);
+
+type Timed<T> = (Instant, T);
+
+/// All of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    engine: Option<Timed<Id>>,
+    facts: Option<Timed<DatastoreFacts>>,
+    sources: HashMap<Backing, Timed<Source>>,
+    made: HashMap<String, Timed<u64>>,
+}
+
+fn young<T: Clone>(kept: Option<&Timed<T>>, limit: Duration) -> Option<T> {
+    kept.filter(|(at, _)| at.elapsed() < limit).map(|(_, value)| value.clone())
+}
+
+impl Recent {
+    fn with<T>(&self, f: impl FnOnce(&mut Kept) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The engine whose datastore this connection found in the pool.
+    pub(super) fn engine(&self) -> Option<Id> {
+        self.with(|kept| young(kept.engine.as_ref(), THERE))
+    }
+
+    pub(super) fn saw_engine(&self, engine: Id) {
+        self.with(|kept| kept.engine = Some((Instant::now(), engine)));
+    }
+
+    /// The room there was, if nothing was wrong.
+    pub(super) fn facts(&self) -> Option<DatastoreFacts> {
+        self.with(|kept| young(kept.facts.as_ref(), FACTS))
+    }
+
+    pub(super) fn saw_facts(&self, facts: &DatastoreFacts) {
+        let fine = facts.available && facts.problem.is_none() && facts.full.is_none();
+        self.with(|kept| kept.facts = fine.then(|| (Instant::now(), facts.clone())));
+    }
+
+    /// Where a golden image's bytes were.
+    pub(super) fn source(&self, of: &Backing) -> Option<Source> {
+        self.with(|kept| young(kept.sources.get(of), THERE))
+    }
+
+    pub(super) fn saw_source(&self, of: Backing, source: &Source) {
+        if of.kind != BackingKind::Image {
+            return;
+        }
+        self.with(|kept| {
+            kept.sources.retain(|_, (at, _)| at.elapsed() < THERE);
+            kept.sources.insert(of, (Instant::now(), source.clone()));
+        });
+    }
+
+    /// A clone was made: nobody has it open or locked.
+    pub(super) fn made(&self, name: &str, size: u64) {
+        self.with(|kept| {
+            kept.made.retain(|_, (at, _)| at.elapsed() < MADE);
+            kept.made.insert(name.to_owned(), (Instant::now(), size));
+        });
+    }
+
+    /// The size of a clone that was just made and that nobody has asked for yet. Once only: who comes again finds out anew.
+    pub(super) fn take_made(&self, name: &str) -> Option<u64> {
+        let taken = self.with(|kept| kept.made.remove(name));
+        young(taken.as_ref(), MADE)
+    }
+
+    /// Forgets a disk that goes, or was not where it was said to be.
+    pub(super) fn forget(&self, what: &Backing, name: &str) {
+        self.with(|kept| {
+            kept.sources.remove(what);
+            kept.made.remove(name);
+        });
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget_all(&self) {
+        self.with(|kept| *kept = Kept::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bmi::model::Bytes;
+
+    use super::*;
+
+    fn facts(full: bool) -> DatastoreFacts {
+        DatastoreFacts {
+            available: true,
+            problem: None,
+            reflink: true,
+            total: Bytes(2),
+            free: Bytes(1),
+            filesystem: "rbd".to_owned(),
+            full: full.then(|| "add OSDs".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pool_is_asked_again() {
+        let recent = Recent::default();
+        recent.saw_facts(&facts(false));
+        assert_eq!(recent.facts(), Some(facts(false)));
+        recent.saw_facts(&facts(true));
+        assert_eq!(recent.facts(), None);
+    }
+
+    #[test]
+    fn a_clone_is_known_once_and_not_when_it_went() {
+        let recent = Recent::default();
+        let what = Backing::volume(Id::from_random([7; 16]), 1);
+        recent.made("a", 5);
+        assert_eq!((recent.take_made("a"), recent.take_made("a")), (Some(5), None));
+        recent.made("a", 5);
+        recent.forget(&what, "a");
+        assert_eq!(recent.take_made("a"), None);
+    }
+
+    #[test]
+    fn only_golden_images_stay_where_they_were() {
+        let recent = Recent::default();
+        let at = |image: &str| Source { image: image.to_owned(), snap: None, depth: 0, size: None };
+        let id = Id::from_random([7; 16]);
+        recent.saw_source(Backing::volume(id, 1), &at("v"));
+        assert!(recent.source(&Backing::volume(id, 1)).is_none(), "a rollback gives a volume another image");
+        recent.saw_source(Backing::image(id), &at("i"));
+        assert!(recent.source(&Backing::image(id)).is_some());
+        recent.forget(&Backing::image(id), "i");
+        assert!(recent.source(&Backing::image(id)).is_none());
+    }
+
+    #[test]
+    fn what_is_old_is_not_known() {
+        let old = Instant::now().checked_sub(THERE);
+        assert_eq!(young(old.map(|at| (at, 1)).as_ref(), THERE), None);
+    }
+}
