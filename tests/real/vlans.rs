@@ -162,6 +162,14 @@ async fn parents_of_every_kind_carry_vlans() {
         let shown = sh(&format!("ip -d link show bmi-v40{n}"));
         assert!(shown.contains(part), "{part} in {shown}");
     }
+    for (mtu, shown) in [(1400, "mtu 1400"), (9000, "mtu 9000")] {
+        assert!(rig.run(&format!("network update p4 --mtu {mtu}")).await.end.changed);
+        assert!(!rig.run(&format!("network update p4 --mtu {mtu}")).await.end.changed, "asked for again");
+        let link = sh("ip -d link show bmi-v404");
+        assert!(link.contains(shown) && link.contains("LOWER_UP"), "{link}");
+    }
+    assert_eq!(rig.refuse("network update p4 --mtu 9001").await.kind, Kind::Invalid);
+    assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
     for (line, kind) in [
         ("--interface bmi-v401 --vlan 7", Kind::Invalid),
         ("--interface wide --vlan 7 --mtu 9001", Kind::Invalid),
