@@ -89,12 +89,12 @@ async fn a_ceph_that_stops_leaves_each_operation_done_or_refused_and_nothing_els
     store.ground(&rig).await;
 
     let hangs = async || {
-        cluster.signal("osd", "STOP");
+        let stopped = cluster.stopped("osd");
         // What was so a moment ago is not asked again.
         rig.until("datastore ls", |d| d["name"] == "ceph" && d["available"] == false && d["problem"].is_string()).await;
         let shown = rig.run("datastore ls").await;
         assert!(shown.items.iter().any(|d| d["name"] == "default" && d["available"] == true), "others are as ever");
-        cluster.signal("osd", "CONT");
+        drop(stopped);
     };
     let ready = provision(&rig, &cluster, 1, hangs).await;
     judged(&rig, &cluster, &ready, "an OSD that hung").await;

@@ -22,6 +22,15 @@ pub struct Ceph {
     holder: Option<Child>,
 }
 
+/// A daemon that is stopped; it goes on when this is dropped.
+pub struct Stopped<'a>(&'a Ceph, &'a str);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.signal(self.1, "CONT");
+    }
+}
+
 impl Drop for Ceph {
     fn drop(&mut self) {
         if let Some(holder) = &mut self.holder {
@@ -192,6 +201,12 @@ impl Ceph {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init, "--pid", "--mount", "--", "kill", &format!("-{signal}"), pid.trim()]);
         assert!(command.status().expect("nsenter").success(), "kill -{signal} {daemon}");
+    }
+
+    /// Stops one of its daemons until what is given back is dropped: a test that fails meanwhile must not wait for it for ever.
+    pub fn stopped<'a>(&'a self, daemon: &'a str) -> Stopped<'a> {
+        self.signal(daemon, "STOP");
+        Stopped(self, daemon)
     }
 
     /// Starts one of its daemons again that was killed: `mon` or `osd`. It ends with the others.

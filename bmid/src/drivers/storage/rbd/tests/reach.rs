@@ -144,8 +144,8 @@ fn a_cluster_that_falls_silent_holds_steps_and_not_questions_and_steps_go_on_whe
             facts(&rig).total > Bytes(0)
         });
         assert!(told, "the pool tells its size");
-        ceph.signal("osd", "STOP");
         std::thread::scope(|scope| {
+            let stopped = ceph.stopped("osd");
             let (rig, driver) = (&rig, &driver);
             let step = rig.import(id(1), None);
             let held = scope.spawn(move || {
@@ -165,7 +165,7 @@ fn a_cluster_that_falls_silent_holds_steps_and_not_questions_and_steps_go_on_whe
             assert!(!facts(rig).available);
             assert!(begun.elapsed() < PATIENCE, "answered at once while the first still hangs");
             assert_eq!(rig.seen(), Vec::<String>::new(), "nothing is believed gone or there");
-            ceph.signal("osd", "CONT");
+            drop(stopped);
             assert!(held.join().unwrap().unwrap().changed, "the step went on by itself");
         });
         let back = (0..100).any(|_| {
@@ -182,15 +182,15 @@ fn a_step_waits_for_monitors(ceph: &Ceph, rig: &Rig<'_>) {
     let (fresh, _scratch) = driver();
     let step = rig.clone(Backing::image(id(1)), Backing::volume(id(2), 0));
     let Step::Storage(step) = Step::from(step) else { unreachable!() };
-    ceph.signal("mon", "STOP");
     let begun = Instant::now();
     std::thread::scope(|scope| {
+        let stopped = ceph.stopped("mon");
         let held = scope.spawn(|| fresh.apply(&step, &StepCx::PLAIN));
         let asked = Rig { driver: &fresh, place: rig.place.clone(), datastore: rig.datastore };
         assert!(!facts(&asked).available, "who only asks is told");
         // Whoever was told so was given up by librados, and the step with it.
         std::thread::sleep(std::time::Duration::from_secs(6).saturating_sub(begun.elapsed()));
-        ceph.signal("mon", "CONT");
+        drop(stopped);
         assert!(held.join().unwrap().unwrap().changed, "it went on by itself");
     });
 }
