@@ -3,6 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
+use nix::sys::resource::{Resource, setrlimit};
+
 use super::sim::SimWorkers;
 use bmi::step::StartWorker;
 
@@ -227,6 +229,7 @@ fn workers_survive_the_death_of_who_started_them_and_are_found_again() {
     if let Ok(run) = std::env::var("BMID_WORKER_RUN") {
         let network: Id = std::env::var("BMID_WORKER_NETWORK").unwrap().parse().unwrap();
         let workers = Workers::new(Paths { state: PathBuf::from("/"), run: run.into() }, Manager::Detached);
+        setrlimit(Resource::RLIMIT_NOFILE, 800, 900).unwrap();
         for kind in KINDS {
             workers.apply(&steps(network, kind).0, &StepCx::PLAIN).unwrap();
         }
@@ -247,6 +250,10 @@ fn workers_survive_the_death_of_who_started_them_and_are_found_again() {
     assert_eq!(status.signal(), Some(9));
     for kind in KINDS {
         let pid = g.pid(kind).expect("found by a driver that did not start it");
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let files = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap();
+        let files: Vec<&str> = files.split_whitespace().take(2).collect();
+        assert_eq!(files, ["900", "900"], "{kind:?} may open what who started it could have raised its limit to");
         // The hints may be lost, too.
         let _ = std::fs::remove_file(g.paths.network(g.network).join(kind.as_str()).join("pid"));
         assert_eq!(g.pid(kind), Some(pid));
