@@ -100,6 +100,23 @@ fn on() -> EngineNetwork {
     EngineNetwork { id: id(4), network: id(2), engine: id(1), interface, address_ours: true, trunk: None }
 }
 
+fn disk(id: Id, status: VolumeStatus) -> Volume {
+    Volume {
+        id,
+        owner: OWNER(),
+        name: None,
+        image: None,
+        datastore: self::id(3),
+        generation: 3,
+        role: Role::Boot,
+        size_bytes: Bytes(512),
+        status,
+        created_at: Time(1),
+        deleted_at: None,
+        operation: None,
+    }
+}
+
 /// An engine with a datastore, a network and `nodes` nodes.
 fn ground(nodes: u8) -> Memory {
     let mut m = Memory {
@@ -127,20 +144,7 @@ fn ground(nodes: u8) -> Memory {
             updated_at: Time(1),
             operation: None,
         });
-        m.put(Volume {
-            id: volume,
-            owner: OWNER(),
-            name: None,
-            image: None,
-            datastore: id(3),
-            generation: 3,
-            role: Role::Boot,
-            size_bytes: Bytes(512),
-            status: VolumeStatus::InUse,
-            created_at: Time(1),
-            deleted_at: None,
-            operation: None,
-        });
+        m.put(disk(volume, VolumeStatus::InUse));
         m.put(Attachment { id: node.derived(1), node, volume, lun: 1, created_at: Time(1) });
         m.put(Target {
             id: node.derived(2),
@@ -380,21 +384,7 @@ fn a_datastore_without_notes_gets_a_hundred_of_them_a_pass_and_what_has_no_recor
     let of = |n: u8, kind: u8| Id::from_random([kind, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let bare = |n: u8, kind: u8| Seen::Bare(Backing::volume(of(n, kind), 3));
     for n in 0..150 {
-        let any = Volume {
-            id: of(n, 1),
-            owner: OWNER(),
-            name: None,
-            image: None,
-            datastore: id(3),
-            generation: 3,
-            role: Role::Boot,
-            size_bytes: Bytes(512),
-            status: VolumeStatus::Available,
-            created_at: Time(1),
-            deleted_at: None,
-            operation: None,
-        };
-        memory.put(any);
+        memory.put(disk(of(n, 1), VolumeStatus::Available));
     }
     let rows = Rows::load(&memory).expect("they load");
     // First what no record wants, then what has lost its notes.

@@ -135,10 +135,7 @@ impl Site<'_> {
             let snap = (what.kind == BackingKind::Image).then(|| BASE.to_owned());
             if mark.in_place.is_none() {
                 // A golden image never changes; a volume's size is asked for when it is cloned.
-                let size = match snap {
-                    Some(_) => Some(self.pool.size(&id).map_err(fail)?),
-                    None => None,
-                };
+                let size = snap.as_ref().map(|_| self.pool.size(&id)).transpose().map_err(fail)?;
                 return Ok(Some(Source { image: own, snap, depth, size }));
             }
             let (snap, image) = (mark.in_place, self.pool.name_of(&id).map_err(fail)?);

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use super::super::library::ffi::{Api, Raw, check, owned, text};
 use super::super::names::same_client;
 
-/// What librados and librbd gather about themselves in memory, beyond what they log, and what of it is usual: a tenth of what a clone
-/// costs this process. It would be told when they end the process, to a log that they have not.
+/// What librados and librbd gather about themselves in memory, beyond what they log, and what of it is usual: some 3 % of this
+/// process's work while it clones. It would be told when they end the process, to a log that they have not.
 const GATHERED: [(&str, &str); 9] = [
     ("debug_rbd", "0/5"),
     ("debug_rados", "0/5"),
