@@ -46,8 +46,13 @@ fn acting(template: &Arc<Template>, wanted: &mut Wanted, dice: &mut Dice) {
             wanted.add(template, "fail", "", point, Case { act, ..Case::default() });
         }
         if let Some(step) = kill.strip_prefix("kill ").and_then(|k| k.split_once(".before ")) {
-            let act = format!("# strike {} {} {}\n", step.0, step.1.trim(), dice.below(STEP));
-            wanted.add(template, "strike", op, point, Case { act, ..Case::default() });
+            // A datastore is tried out with many things of its own, one after the other.
+            let (times, within) = if step.0 == "storage.make_store" { (4, 2 * STEP) } else { (1, STEP) };
+            for n in 0..times {
+                let at = (within * n + dice.below(within)) / times;
+                let act = format!("# strike {} {} {at}\n", step.0, step.1.trim());
+                wanted.add(template, &format!("strike {n}"), op, point, Case { act, ..Case::default() });
+            }
         }
     }
 }

@@ -105,19 +105,10 @@ impl Site<'_> {
             }
             None => {
                 if clear {
-                    self.discard(&name).map_err(fail)?;
+                    self.pool.discard(&name).map_err(fail)?;
                 }
                 Ok(None)
             }
-        }
-    }
-
-    /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once.
-    pub(super) fn discard(&self, name: &str) -> Result<bool, Errno> {
-        match self.pool.trash(name) {
-            Ok(()) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(_) => absent(self.pool.io.remove(name)).map(|gone| gone.is_some()),
         }
     }
 
@@ -286,7 +277,7 @@ impl Site<'_> {
         let (name, fail) = (self.name(what), |e| failed(&tried, e));
         let Some((id, _)) = self.whole(what, &tried, false)? else {
             // Half-made, or nothing.
-            return self.discard(&name).map(Done::changed).map_err(fail);
+            return self.pool.discard(&name).map(Done::changed).map_err(fail);
         };
         if what.kind == BackingKind::Volume && self.tagged(&id, &tried)? {
             self.pool.io.rename(&name, &self.hidden(what)).map_err(fail)?;
@@ -299,7 +290,7 @@ impl Site<'_> {
     /// Whether a volume has snapshots of ours.
     fn tagged(&self, id: &str, tried: &str) -> Result<bool, DriverError> {
         let fail = |e| failed(tried, e);
-        if self.pool.count_snaps(id).map_err(fail)? == 0 {
+        if self.pool.snap_ids(id).map_err(fail)?.is_empty() {
             return Ok(false);
         }
         let found = self.pool.open_read(Which::Id(id), None).and_then(|image| image.snaps()).map_err(fail)?;

@@ -139,7 +139,7 @@ impl Work<'_> {
     /// Takes staging away.
     fn forget(&self) -> Result<(), DriverError> {
         for name in [&self.data, &self.disk] {
-            self.site.discard(name).map_err(|e| self.fail(e))?;
+            self.site.pool.discard(name).map_err(|e| self.fail(e))?;
         }
         self.site.pool.remove_entry(&self.key).map_err(|e| self.fail(e))
     }
@@ -253,7 +253,7 @@ impl Work<'_> {
     /// Writes a disk's file into the second staging image; its SHA-256, holes as zeros.
     fn write_in(&self, from: &File, size: u64) -> Result<String, DriverError> {
         let fail = |e| self.fail(e);
-        self.site.discard(&self.disk).map_err(fail)?;
+        self.site.pool.discard(&self.disk).map_err(fail)?;
         self.site.pool.io.create(&self.disk, size).map_err(fail)?;
         let image = self.site.pool.open(Which::Name(&self.disk)).map_err(fail)?;
         let (zeros, mut sha) = (vec![0; CHUNK], Sha256::new());

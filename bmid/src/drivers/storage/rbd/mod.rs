@@ -145,9 +145,9 @@ impl RbdStore {
         }
         let Connected { pool, chores } = self.connect(datastore, place)?;
         let done = match step {
-            StorageStep::MakeStore(s) => return store::make(&pool, s, &self.kernel).map(Done::changed),
+            StorageStep::MakeStore(s) => Done::changed(store::make(&pool, s, &self.kernel)?),
             StorageStep::UnmakeStore(s) => {
-                let done = store::unmake(&pool, s).map(Done::changed)?;
+                let done = store::unmake(&pool, s, &self.kernel).map(Done::changed)?;
                 self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
                 self.connected.lock().unwrap_or_else(PoisonError::into_inner).remove(&datastore);
                 chores::clear_up(pool);

@@ -220,6 +220,16 @@ impl Pool {
         }
     }
 
+    /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once. The trash takes
+    /// what a client that died a moment ago still watches; a removal would be refused for half a minute.
+    pub(super) fn discard(&self, name: &str) -> Result<bool, Errno> {
+        match self.trash(name) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(_) => absent(self.io.remove(name)).map(|gone| gone.is_some()),
+        }
+    }
+
     /// All that is in the trash: id and the name it had, or has where there is no trash.
     pub(super) fn trashed(&self) -> Result<Vec<(String, String)>, Errno> {
         match self.io.trashed() {
@@ -293,12 +303,15 @@ impl Pool {
         answer.get(1..9).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).ok_or(Errno::EBADMSG)
     }
 
-    /// How many snapshots an image has, those included that only wait for their children.
-    pub(super) fn count_snaps(&self, id: &str) -> Result<u32, Errno> {
+    /// The numbers of an image's snapshots, those included that only wait for their children.
+    pub(super) fn snap_ids(&self, id: &str) -> Result<Vec<u64>, Errno> {
         let answer = self.io.exec(&header(id), c"rbd", "get_snapcontext", &[])?;
         // The newest snapshot's number, then how many there are, then their numbers.
         let count = answer.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-        count.ok_or(Errno::EBADMSG)
+        let count = count.and_then(|n| usize::try_from(n).ok()).ok_or(Errno::EBADMSG)?;
+        let all = answer[12..].chunks_exact(8).filter_map(|b| b.try_into().ok()).map(u64::from_le_bytes);
+        let all: Vec<u64> = all.take(count).collect();
+        if all.len() == count { Ok(all) } else { Err(Errno::EBADMSG) }
     }
 
     /// Whether somebody holds an image's lock, or died holding it. The class `lock` is asked as librbd and the kernel ask it: one

@@ -114,7 +114,7 @@ pub(super) fn let_go(site: &Site<'_>, what: &Backing, kernel: &Krbd) -> Result<(
 
 /// Maps an image of a datastore that is being made, and lets go of it: what the kernel lacks is told now.
 pub(super) fn try_out(pool: &Pool, kernel: &Krbd, tried: &str) -> Result<(), DriverError> {
-    let image = format!("{}.n.map", pool.place.prefix());
+    let image = tried_name(pool);
     let fail = |e| failed(tried, e);
     match pool.io.create(&image, 4 << 20) {
         // An earlier try's, which may be mapped still.
@@ -126,6 +126,22 @@ pub(super) fn try_out(pool: &Pool, kernel: &Krbd, tried: &str) -> Result<(), Dri
     let gone = kernel.unmap(tried, &reach.disk, |_| false);
     mapped.and(gone)?;
     pool.io.remove(&image).map_err(fail)
+}
+
+fn tried_name(pool: &Pool) -> String {
+    format!("{}.n.map", pool.place.prefix())
+}
+
+/// Takes away what a try left that died in it. It may be that nothing of it is there.
+pub(super) fn clear(pool: &Pool, kernel: &Krbd) {
+    let (image, tried) = (tried_name(pool), "take away what a pool was tried with");
+    if !pool.place.by_kernel() || !matches!(pool.id_of(&image), Ok(Some(_))) {
+        return;
+    }
+    let gone = disk(pool, &image, tried).and_then(|disk| kernel.unmap(tried, &disk, |_| false));
+    if let Err(e) = gone.and_then(|_| pool.discard(&image).map_err(|e| failed(tried, e))) {
+        tracing::warn!(image, error = %e, "an image that a pool was tried with stays");
+    }
 }
 
 #[cfg(test)]

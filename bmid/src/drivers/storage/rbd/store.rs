@@ -82,10 +82,13 @@ pub(super) fn make(pool: &Pool, s: &MakeStore, kernel: &Krbd) -> Result<bool, Dr
 }
 
 /// Takes it away if it is empty. True: something went.
-pub(super) fn unmake(pool: &Pool, s: &UnmakeStore) -> Result<bool, DriverError> {
+pub(super) fn unmake(pool: &Pool, s: &UnmakeStore, kernel: &Krbd) -> Result<bool, DriverError> {
     let tried = format!("take datastore {} away from pool {}", s.datastore, pool.place.spec());
     let fail = |e| failed(&tried, e);
     if pool.entry::<StoreEntry>(&store_key(s.datastore)).map_err(fail)?.is_none() {
+        // It was never whole: what it was tried with may be there.
+        survey::clear(pool);
+        reach::clear(pool, kernel);
         return Ok(false);
     }
     let site = open(pool, s.datastore)?;
@@ -177,15 +180,14 @@ pub(super) fn purge(pool: &Pool, ours: impl Fn(&str) -> bool) -> bool {
 }
 
 fn emptied(pool: &Pool, id: &str) -> Result<(), Errno> {
-    if pool.count_snaps(id).unwrap_or(0) > 0 {
+    if !pool.snap_ids(id).unwrap_or_default().is_empty() {
         let image = pool.open(Which::Id(id))?;
         for snap in image.snaps()? {
             absent(image.unsnap(&snap))?;
         }
-        drop(image);
-        if pool.count_snaps(id)? > 0 {
-            // Its children live; with the last of them the snapshot goes, and then it.
-            return Err(Errno::ENOTEMPTY);
+        // What its last child should have taken along, and a client died in between: its children alone keep one.
+        for snap in pool.snap_ids(id)? {
+            absent(image.unsnap_by_id(snap))?;
         }
     }
     absent(pool.trash_remove(id)).map(drop)

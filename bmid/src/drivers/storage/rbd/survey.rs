@@ -232,15 +232,27 @@ fn older_than_mimic(release: &str) -> bool {
     release.bytes().next().is_some_and(|first| (b'a'..b'm').contains(&first))
 }
 
+/// The names of what is tried out.
+fn tried_names(pool: &Pool) -> [String; 2] {
+    ["tried", "try"].map(|name| format!("{}.n.{name}", pool.place.prefix()))
+}
+
+/// Takes away what a try left, of this bmid or of one that died in it. What must wait for the dead one's watch waits in the
+/// trash; what cannot go for want of a right shows when it is tried anew.
+pub(super) fn clear(pool: &Pool) {
+    let names = tried_names(pool);
+    for name in &names {
+        let _ = pool.discard(name);
+    }
+    // The child before its parent.
+    for name in &names {
+        purge(pool, |trashed| trashed == name);
+    }
+}
+
 fn makes(pool: &Pool) -> Result<(), (&'static str, Errno)> {
-    let (image, child) = (format!("{}.n.try", pool.place.prefix()), format!("{}.n.tried", pool.place.prefix()));
-    let clear = || {
-        // What an earlier try left; a failure shows when it is made anew.
-        let _ = pool.io.remove(&child);
-        let _ = pool.open(Which::Name(&image)).and_then(|i| i.unsnap(BASE));
-        let _ = pool.io.remove(&image);
-    };
-    clear();
+    let [child, image] = tried_names(pool);
+    clear(pool);
     let step = |what: &'static str| move |e| (what, e);
     let tries = || {
         pool.io.create(&image, 4 << 20).map_err(step("an image cannot be made in it"))?;
@@ -252,8 +264,7 @@ fn makes(pool: &Pool) -> Result<(), (&'static str, Errno)> {
         pool.trash(&child).map_err(step("an image cannot be moved to its trash"))
     };
     let tries: Result<(), (&'static str, Errno)> = tries();
-    purge(pool, |name| name == child);
-    clear();
+    clear(pool);
     tries
 }
 

@@ -304,7 +304,7 @@ impl Work<'_> {
         let id = match there.filter(|id| taken.clone.as_ref() == Some(id)) {
             Some(id) => id,
             None => {
-                self.site.discard(&name).map_err(fail)?;
+                self.site.pool.discard(&name).map_err(fail)?;
                 self.snapped(&taken)?;
                 let from = self.there.name_of(&taken.id).map_err(fail)?;
                 let from = from.ok_or_else(|| no_such(&self.tried, &self.s.from))?;

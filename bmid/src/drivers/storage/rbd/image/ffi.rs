@@ -152,6 +152,14 @@ impl Image {
         check(unsafe { (self.rbd().rbd_snap_remove)(self.raw, name.as_ptr()) }).map(drop)
     }
 
+    /// Removes a snapshot that has no name any more and waited for its children. `EBUSY` while there are some, and where the
+    /// host's librbd cannot.
+    pub(in super::super) fn unsnap_by_id(&self, snap: u64) -> Result<(), Errno> {
+        let Some(remove) = self.rbd().rbd_snap_remove_by_id else { return Err(Errno::EBUSY) };
+        // SAFETY: an open image; a number that no longer is one is answered with ENOENT.
+        check(unsafe { remove(self.raw, snap) }).map(drop)
+    }
+
     /// The names of its snapshots; not those that only wait for their last child.
     pub(in super::super) fn snaps(&self) -> Result<Vec<String>, Errno> {
         let mut most = 0;

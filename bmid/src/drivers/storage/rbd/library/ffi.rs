@@ -153,6 +153,9 @@ library!(Rbd in "librbd" {
     may "snapshots in an image's trash are taken for snapshots of its users" {
         fn rbd_snap_get_namespace_type(Raw, u64, *mut c_int) -> c_int;
     }
+    may "an image whose last clone was cut off in its end stays in the trash" {
+        fn rbd_snap_remove_by_id(Raw, u64) -> c_int;
+    }
     may "chains of clones are not flattened: disks become slower with each rollback, and images of nodes keep hanging on them" {
         fn rbd_flatten(Raw) -> c_int;
     }

@@ -15,6 +15,7 @@ const OPTIONAL: &[&str] = &[
     "rbd_trash_list_cleanup",
     "rbd_trash_remove",
     "rbd_snap_get_namespace_type",
+    "rbd_snap_remove_by_id",
     "rbd_flatten",
     "rbd_lock_get_owners",
     "rbd_lock_get_owners_cleanup",

@@ -3,6 +3,7 @@
 use bmi::model::Format;
 use bmi::step::Backing;
 
+use super::image::ffi::Which;
 use super::*;
 use crate::drivers::storage::conformance::{disk, file};
 
@@ -168,5 +169,46 @@ fn engines_that_share_a_pool_never_touch_one_anothers_disks() {
         rig.apply(rig.remove(Backing::image(id(1)))).unwrap();
         rig.apply(rig.unmake()).unwrap();
         assert_eq!(ceph().tool(&["rbd", "ls", &here.spec()]), "vm-1\n");
+    });
+}
+
+/// What librbd does last for a child that goes, done for one that stays: its parent no longer knows it.
+fn forget_child(pool: &super::pool::Pool, parent: &str, snap: u64, child: &str) {
+    let pools = ceph().tool(&["ceph", "osd", "lspools"]);
+    let number = pools.lines().find_map(|l| l.split_once(' ').filter(|(_, name)| *name == "rbd")).unwrap().0;
+    let (number, namespace) = (number.parse::<i64>().unwrap(), pool.place.namespace.clone().unwrap());
+    let mut spec = number.to_le_bytes().to_vec();
+    spec.extend(names::encode(child.as_bytes()));
+    spec.extend(names::encode(namespace.as_bytes()));
+    let mut input = snap.to_le_bytes().to_vec();
+    // A structure of version 2 that version 1 can read, and its length.
+    input.extend([2, 1]);
+    input.extend(u32::try_from(spec.len()).unwrap().to_le_bytes());
+    input.extend(spec);
+    pool.io.exec(&format!("rbd_header.{parent}"), c"rbd", "child_detach", &input).unwrap();
+}
+
+#[test]
+fn an_image_whose_last_clone_was_cut_off_in_its_end_leaves_the_trash_all_the_same() {
+    let ((driver, _scratch), place) = (driver(), place(id(108)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, id(108));
+        let (image, volume) = (Backing::image(id(1)), Backing::volume(id(2), 0));
+        rig.apply(rig.clone(image, volume)).unwrap();
+        let pool = driver.connect(id(108), &place).unwrap().pool;
+        let id_of = |what: Backing| pool.id_of(&what.rbd_name(&place.prefix())).unwrap().unwrap();
+        let (parent, child) = (id_of(image), id_of(volume));
+        rig.apply(rig.remove(image)).unwrap();
+        let left = || pool.snap_ids(&parent).unwrap();
+        for _ in 0..600 {
+            if pool.open_read(Which::Id(&parent), None).unwrap().snaps().unwrap().is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        assert!(left().len() == 1 && store::purge(&pool, |_| true), "a child keeps it");
+        forget_child(&pool, &parent, left()[0], &child);
+        assert!(!store::purge(&pool, |_| true), "nothing keeps it any more");
+        empties(&place.spec());
     });
 }
