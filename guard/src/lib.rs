@@ -9,12 +9,15 @@
 //! - A process that Ceph has shut out ends, instead of failing every disk for good.
 //! - Of a disk that the kernel has mapped tgtd reads past the page cache, for which some of its memory lies wrong. Such a call is made again by
 //!   way of memory that lies right.
+//! - A block that a machine has written many times (WRITE SAME) is written with all of them at once, not in as many questions to Ceph ([`asked`]).
+//! - A command over whose answer tgtd falls is made one that it stands.
 //! - A connection that does not come from the network itself is closed at the door.
 //!
 //! Into dnsmasq it is preloaded, too: news of other networks' addresses is kept from that ([`news`]).
 //!
 //! It must never do more: it runs in tgtd's loop and in its I/O threads. Unsafe code stands in files named `ffi` alone.
 
+pub mod asked;
 pub mod ceph;
 pub mod door;
 pub mod ffi;

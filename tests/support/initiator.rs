@@ -85,6 +85,11 @@ impl Session {
         self.run(cdb, &list, 0).map(drop)
     }
 
+    /// Writes one block many times.
+    pub fn same(&mut self, lba: u64, blocks: u32, block: &[u8; BLOCK]) -> io::Result<()> {
+        self.run(cdb(0x93, lba, blocks), block, 0).map(drop)
+    }
+
     /// One command; what it read.
     fn run(&mut self, cdb: [u8; 16], out: &[u8], expected: usize) -> io::Result<Vec<u8>> {
         self.tag += 1;

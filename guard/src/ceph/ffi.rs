@@ -9,6 +9,9 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::asked::ffi as asked;
+use crate::asked::{Disk, Turn};
+
 use super::{Cluster, Connections, Context, Handle, Image, Library, Opened, Word, told};
 
 type Raw = *mut c_void;
@@ -386,7 +389,7 @@ pub unsafe extern "C" fn rbd_read(image: Raw, offset: u64, len: usize, into: *mu
     if len == 0 { 0 } else { moved(image.handle(), read) }
 }
 
-/// As librbd's, but no bytes are none.
+/// As librbd's, but no bytes are none, and a block that is to be written many times is written with all of them.
 ///
 /// # Safety
 /// As librbd's: an open image, and `len` bytes.
@@ -395,7 +398,52 @@ pub unsafe extern "C" fn rbd_write(image: Raw, offset: u64, len: usize, from: Te
     // SAFETY: as the caller's.
     let image = unsafe { borrow::<Image>(image) };
     let write = |image: Handle| real!(RBD, c"rbd_write" as fn(Raw, u64, usize, Text) -> isize, raw(image), offset, len, from; else MISSING as isize);
-    if len == 0 { 0 } else { moved(image.handle(), write) }
+    match asked::turn(from.cast(), Disk::Image(std::ptr::from_ref(image).addr()), len, offset) {
+        Turn::Alone if len == 0 => 0,
+        Turn::Alone => moved(image.handle(), write),
+        Turn::Done => len.cast_signed(),
+        Turn::Failed(why) => why as isize,
+        Turn::First(bytes) => {
+            // SAFETY: `len` bytes, by the caller's word.
+            let how = unsafe { again(image, from, len, (offset, bytes)) };
+            asked::went(from.cast(), how);
+            match how {
+                Some(Ok(())) => len.cast_signed(),
+                Some(Err(why)) => why as isize,
+                None => moved(image.handle(), write),
+            }
+        }
+    }
+}
+
+/// Writes one block again and again, from an offset on, until so many bytes are written. Ceph does it by itself, an object at a
+/// time; zeros take no room there. In pieces, for librbd refuses more than 2 GiB at once. Nothing if librbd cannot, and of a disk that ends
+/// before: there librbd would write less without a word of it.
+///
+/// # Safety
+/// A block of `len` bytes.
+unsafe fn again(image: &Image, block: Text, len: usize, (offset, bytes): (u64, u64)) -> Option<Result<(), c_int>> {
+    let (mut done, mut size) = (0, 0u64);
+    let ask = |image: Handle| real!(RBD, c"rbd_get_size" as fn(Raw, *mut u64) -> c_int, raw(image), &raw mut size; else MISSING);
+    if image.handle().map(ask) != Ok(0) || offset + bytes > size {
+        return None;
+    }
+    while done < bytes {
+        let (at, piece) = (offset + done, (bytes - done).min(1 << 30));
+        let much = usize::try_from(piece).ok()?;
+        let write = |image: Handle| {
+            real!(RBD, c"rbd_writesame" as fn(Raw, u64, usize, Text, usize, c_int) -> isize,
+            raw(image), at, much, block, len, 0; else MISSING as isize)
+        };
+        match moved(image.handle(), write) {
+            why if why == MISSING as isize && done == 0 => return None,
+            why @ ..0 => return Some(Err(why as c_int)),
+            // Where zeros are given back instead of written the answer is 0 by some versions.
+            some if some != 0 && some != much.cast_signed() => return Some(Err(-libc::EIO)),
+            _ => done += piece,
+        }
+    }
+    Some(Ok(()))
 }
 
 /// How much was moved, or why nothing was.

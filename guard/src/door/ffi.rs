@@ -12,6 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::{ALL, Addresses, Crowd, Refused, Told, has_room};
+use crate::asked::ffi as asked;
 
 /// What the door remembers. tgtd takes connections in one thread; the lock is never waited for.
 #[derive(Default)]
@@ -54,7 +55,11 @@ pub unsafe extern "C" fn accept(socket: c_int, address: *mut libc::sockaddr, len
         }
         refused
     });
-    if refused.is_some() { no_socket(taken) } else { taken }
+    if refused.is_some() {
+        return no_socket(taken);
+    }
+    asked::begun(taken);
+    taken
 }
 
 /// Closes a connection and gives what tgtd takes for one that has ended already.
@@ -128,8 +133,7 @@ pub unsafe extern "C" fn posix_memalign(at: *mut *mut c_void, alignment: usize, 
     if !alignment.is_power_of_two() || !alignment.is_multiple_of(size_of::<*mut c_void>()) {
         return libc::EINVAL;
     }
-    // SAFETY: plain questions.
-    let in_loop = unsafe { libc::gettid() == libc::getpid() };
+    let in_loop = asked::in_loop();
     if in_loop {
         let before = UNCOUNTED.load(Ordering::Relaxed);
         let counts = before.saturating_add(size) > STRIDE;
@@ -146,6 +150,9 @@ pub unsafe extern "C" fn posix_memalign(at: *mut *mut c_void, alignment: usize, 
     }
     // SAFETY: a place for the address, as the caller has promised.
     unsafe { *at = room };
+    if in_loop {
+        asked::given(room);
+    }
     0
 }
 

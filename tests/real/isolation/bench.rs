@@ -21,7 +21,7 @@ const ATTACKS: [&str; 14] = [
     "isolation::floods::connections_that_never_log_in_are_few_a_machine_and_cost_another_network_nothing",
     "isolation::floods::a_flood_of_logins_and_refusals_fills_no_log_and_ends_no_tgtd",
     "isolation::floods::data_that_is_asked_for_by_the_gigabyte_costs_the_host_no_memory",
-    "isolation::garbage::rubbish_before_and_after_login_ends_no_other_networks_tgtd_and_its_own_is_filled_again",
+    "isolation::garbage::rubbish_before_and_after_login_ends_neither_its_own_networks_tgtd_nor_anothers",
     "isolation::taken::leases_taken_under_invented_macs_leave_provisioned_machines_theirs_and_are_bounded",
     "isolation::taken::boot_files_that_are_asked_for_and_never_taken_keep_no_other_network_waiting",
     "isolation::names::nothing_but_what_a_network_needs_listens_on_its_address",

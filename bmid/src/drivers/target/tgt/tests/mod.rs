@@ -11,6 +11,7 @@ mod initiator;
 mod pools;
 mod pure;
 mod real;
+mod same;
 mod suite;
 
 use std::any::Any;

@@ -79,6 +79,10 @@ impl House {
         assert!(self.store.apply(&step, &StepCx { input, ..StepCx::PLAIN }).unwrap().changed);
     }
 
+    pub(super) fn pool(&self) -> &str {
+        &self.place.pool
+    }
+
     pub(super) fn lun(&self, generation: u32) -> Lun {
         let path = Backing::volume(ID, generation).path(&self.at());
         let (serial, scsi_id) = ("bmi0123456789abcdef0".to_owned(), "0123456789abcdef".to_owned());
@@ -269,7 +273,7 @@ impl House {
 }
 
 /// Bytes that an image has of its own.
-fn stored(image: &str) -> u64 {
+pub(super) fn stored(image: &str) -> u64 {
     let said = ceph().tool(&["rbd", "diff", image, "--format", "json"]);
     let extents: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
     extents.iter().filter(|e| e["exists"] != "false").map(|e| e["length"].as_u64().unwrap()).sum()
