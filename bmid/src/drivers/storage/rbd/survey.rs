@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::image::ffi::Which;
 use super::names::BASE;
-use super::pool::{Pool, failed};
+use super::pool::{Pool, VALIDATES, failed};
 use super::store::purge;
 use crate::drivers::DriverError;
 
@@ -255,7 +255,10 @@ fn makes(pool: &Pool) -> Result<(), (&'static str, Errno)> {
     clear(pool);
     let step = |what: &'static str| move |e| (what, e);
     let tries = || {
-        pool.io.create(&image, 4 << 20).map_err(step("an image cannot be made in it"))?;
+        // Others who make images meanwhile only ask once more.
+        let made = pool.cluster.set(VALIDATES, "true").and_then(|()| pool.io.create(&image, 4 << 20));
+        let _ = pool.cluster.set(VALIDATES, "false");
+        made.map_err(step("an image cannot be made in it"))?;
         let open = pool.open(Which::Name(&image)).map_err(step("an image cannot be opened in it"))?;
         open.write(0, &[1; 4_096]).map_err(step("an image cannot be written in it"))?;
         open.snap(BASE).map_err(step("a snapshot cannot be made in it"))?;

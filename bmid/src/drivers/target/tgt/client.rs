@@ -186,6 +186,17 @@ impl Client {
     }
 }
 
+/// What a LUN stands on, as far as initiators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum On {
+    /// A file: what tgtd says by itself.
+    File,
+    /// A block device of a pool: blocks of 4 KiB, not of an object's 4 MiB.
+    Device,
+    /// tgtd's own module for pools: such blocks, which may be given back (UNMAP).
+    Module,
+}
+
 /// LUNs.
 impl Client {
     /// Opens a backing as a LUN. Writes go to the page cache; an initiator's flush reaches the disk (fdatasync).
@@ -206,21 +217,14 @@ impl Client {
         self.tell(&Request::new(Mode::Device, Op::New).tid(tid).lun(lun).with(backing))
     }
 
-    /// Initiators see blocks of 4 KiB, not of an object's 4 MiB.
-    pub(super) fn lun_blocks(&self, tid: u32, lun: u8) -> Result<(), Failure> {
-        let how = Payload::of("lbppbe", "3")?;
-        self.tell(&Request::new(Mode::Device, Op::Update).tid(tid).lun(lun).with(how))
-    }
-
-    /// What initiators see of a disk that tgtd's module has opened: blocks of 4 KiB, which may be given back (UNMAP).
-    pub(super) fn lun_pool(&self, tid: u32, lun: u8) -> Result<(), Failure> {
-        let how = Payload::of("lbppbe", "3")?.and("thin_provisioning", "1")?;
-        self.tell(&Request::new(Mode::Device, Op::Update).tid(tid).lun(lun).with(how))
-    }
-
-    /// What initiators see as the disk's identity.
-    pub(super) fn lun_mark(&self, tid: u32, lun: u8, serial: &str, scsi_id: &str) -> Result<(), Failure> {
+    /// What initiators see of the disk, in one request: its identity, and what it stands on.
+    pub(super) fn lun_mark(&self, tid: u32, lun: u8, serial: &str, scsi_id: &str, on: On) -> Result<(), Failure> {
         let marks = Payload::of("scsi_id", scsi_id)?.and("scsi_sn", serial)?;
+        let marks = match on {
+            On::File => marks,
+            On::Device => marks.and("lbppbe", "3")?,
+            On::Module => marks.and("lbppbe", "3")?.and("thin_provisioning", "1")?,
+        };
         self.tell(&Request::new(Mode::Device, Op::Update).tid(tid).lun(lun).with(marks))
     }
 

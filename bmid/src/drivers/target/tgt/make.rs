@@ -128,7 +128,7 @@ impl Making<'_> {
             swap::put(at, tid, lun)?;
         }
         for lun in &r.mark {
-            at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id).map_err(|e| at.failed(e))?;
+            swap::mark(at, tid, lun)?;
         }
         for user in &r.forget {
             unless(at.client.account_delete(user), &[Code::NO_USER]).map_err(|e| at.failed(e))?;

@@ -62,16 +62,15 @@ pub(super) fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> 
     let options = format!("conf={};id={}", conf.display(), place.user);
     let _told = Told::new(at, place, image, size)?;
     match at.client.lun_rbd(tid, lun.number, &format!("{}/{image}", place.pool), &options) {
-        Ok(()) => {}
+        Ok(()) => Ok(()),
         Err(e) if matches!(e.code(), Some(Code::INVALID)) => {
             let why = format!("tgtd cannot open {}; its log says why", lun.path);
-            return Err(at
+            Err(at
                 .error(Kind::Outside, why)
-                .fix("a tgtd that was started before tgt-rbd was installed lacks the module: restart it"));
+                .fix("a tgtd that was started before tgt-rbd was installed lacks the module: restart it"))
         }
-        Err(e) => return Err(at.failed(e)),
+        Err(e) => Err(at.failed(e)),
     }
-    at.client.lun_pool(tid, lun.number).map_err(|e| at.failed(e))
 }
 
 /// A disk's size, told to the guard while tgtd is asked to open it: with that it need not open it yet.

@@ -7,7 +7,7 @@ use std::fs;
 use bmi::model::Kind;
 use bmi::step::{Lun, SwapLun};
 
-use super::client::{Failure, unless};
+use super::client::{Failure, On, unless};
 use super::show::Listed;
 use super::wire::Code;
 use super::{At, Patience, kernel, pool};
@@ -32,7 +32,7 @@ pub(super) fn swap(at: &At<'_>, s: &SwapLun) -> Result<bool, DriverError> {
             return Err(back(at, s, lun.map_or(&s.from, |l| &l.path), e));
         }
     } else if !marked {
-        at.client.lun_mark(s.tid, s.to.number, &s.to.serial, &s.to.scsi_id).map_err(|e| at.failed(e))?;
+        mark(at, s.tid, &s.to)?;
     }
     at.client.target_ready(s.tid, true).map_err(|e| at.failed(e))?;
     kernel::leave(at, &old);
@@ -85,7 +85,7 @@ pub(super) fn put(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
         } else {
             pool::open(at, tid, lun)?
         }
-        return at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id).map_err(|e| at.failed(e));
+        return mark(at, tid, lun);
     }
     match at.client.lun_new(tid, lun.number, &lun.path) {
         Ok(()) => {}
@@ -95,7 +95,17 @@ pub(super) fn put(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
         }
         Err(e) => return Err(at.failed(e)),
     }
-    at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id).map_err(|e| at.failed(e))
+    mark(at, tid, lun)
+}
+
+/// Says what initiators see of a LUN.
+pub(super) fn mark(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
+    let on = match &lun.pool {
+        None => On::File,
+        Some(place) if place.by_kernel() => On::Device,
+        Some(_) => On::Module,
+    };
+    at.client.lun_mark(tid, lun.number, &lun.serial, &lun.scsi_id, on).map_err(|e| at.failed(e))
 }
 
 /// Closes a LUN nobody is logged in to; commands still on their way get a moment.

@@ -3,6 +3,7 @@
 use bmi::model::Kind;
 use bmi::step::{Lun, MakeTarget, OpenPortal, Seen, SwapLun, Undoable};
 
+use super::client::On;
 use super::*;
 use crate::drivers::target::conformance::{self, INITIATOR, account, drop_of, lun};
 
@@ -27,7 +28,7 @@ fn a_target_half_made_at_any_request_is_completed_and_its_inverse_takes_it_away(
                     c.lun_new(t.tid, 1, &l.path).unwrap();
                 }
                 if cut > 2 {
-                    c.lun_mark(t.tid, 1, &l.serial, &l.scsi_id).unwrap();
+                    c.lun_mark(t.tid, 1, &l.serial, &l.scsi_id, On::File).unwrap();
                 }
                 if cut > 3 {
                     c.account_new("user-0f8e7c1a", "another-secret-from-before").unwrap();

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use super::client::On;
 use super::pools::{House, made, mapped};
 use super::*;
 use crate::drivers::storage::rbd::tests::ceph::{ceph, guard, own_kernel};
@@ -104,7 +105,7 @@ fn of_files() -> &'static [Vec<String>; 2] {
             client.target_new(tid, &iqn).unwrap();
             client.lun_new(tid, 1, &tgtd.disk("file")).unwrap();
             if tid == 2 {
-                client.lun_pool(tid, 1).unwrap();
+                client.lun_mark(tid, 1, "BMI-suite", "bmi-suite", On::Module).unwrap();
             }
             client.acl_bind(tid, INITIATOR).unwrap();
             let found = passed(&|more| text(&tgtd.iscsi("iscsi-test-cu", INITIATOR, None, &iqn, more)), &all());
