@@ -1,85 +1,70 @@
 //! What interfaces there are and what is on them. No effect.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use bmi::model::Cidr;
 use bmi::step::network::is_private;
 use bmi::step::{InterfaceFacts, Routing};
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
 
+use super::ask::On;
 use super::host::Host;
 use super::vlan::{self, Link, Mark};
-use crate::drivers::DriverError;
 
-/// An interface as the kernel has it.
-#[derive(Debug, Clone)]
-pub(super) struct Interface {
-    pub(super) name: String,
-    pub(super) addresses: Vec<Cidr>,
-    pub(super) addresses6: Vec<IpAddr>,
-    pub(super) up: bool,
-    pub(super) carrier: bool,
-    pub(super) loopback: bool,
+/// What is on an interface.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Addresses {
+    /// Those that a network may have as the engine's.
+    pub(super) given: Vec<Cidr>,
+    /// All of IPv6.
+    pub(super) all6: Vec<IpAddr>,
 }
 
-impl Interface {
+impl Addresses {
     /// It has that IPv6 address.
     pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.addresses6.contains(&address)
+        self.all6.contains(&address)
     }
-}
 
-/// All interfaces, by name.
-pub(super) fn interfaces(tried: impl FnOnce() -> String) -> Result<Vec<Interface>, DriverError> {
-    let mut found: BTreeMap<String, Interface> = BTreeMap::new();
-    for entry in getifaddrs().map_err(|e| DriverError::io(tried(), e.into()))? {
-        // An address with a label is listed under it: `eth1:0` is on eth1.
-        let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
-        let at = found.entry(name.clone()).or_insert_with(|| Interface {
-            name,
-            addresses: Vec::new(),
-            addresses6: Vec::new(),
-            up: entry.flags.contains(InterfaceFlags::IFF_UP),
-            carrier: entry.flags.contains(InterfaceFlags::IFF_RUNNING),
-            loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-        });
-        let Some(address) = entry.address else { continue };
-        if let Some(a) = address.as_sockaddr_in() {
-            let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in()).map_or(Ipv4Addr::BROADCAST, |m| m.ip());
-            let prefix = u32::from(mask).count_ones();
-            at.addresses.push(Cidr { address: a.ip().into(), prefix: u8::try_from(prefix).unwrap_or(32) });
-        } else if let Some(a) = address.as_sockaddr_in6() {
-            at.addresses6.push(IpAddr::V6(a.ip()));
-            let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in6()).map_or(u128::MAX, |m| m.ip().into());
-            // The link's own, and those of the private subnets, are no network's.
-            if !a.ip().is_unicast_link_local() && !is_private(a.ip()) {
-                let prefix = u8::try_from(mask.count_ones()).unwrap_or(128);
-                at.addresses.push(Cidr { address: a.ip().into(), prefix });
+    pub(super) fn add(&mut self, on: &On) {
+        let given = match on.address {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(a) => {
+                self.all6.push(on.address);
+                // The link's own, and those of the private subnets, are no network's.
+                !a.is_unicast_link_local() && !is_private(a)
             }
-        }
+        };
+        self.given.extend(given.then_some(Cidr { address: on.address, prefix: on.prefix }));
     }
-    Ok(found.into_values().collect())
 }
 
-/// As others are told, with their MTUs.
+impl<'a> FromIterator<&'a On> for Addresses {
+    fn from_iter<I: IntoIterator<Item = &'a On>>(all: I) -> Addresses {
+        let mut out = Addresses::default();
+        all.into_iter().for_each(|on| out.add(on));
+        out
+    }
+}
+
+/// As others are told.
 pub(super) fn told(mark: &Mark, host: &Host) -> Vec<InterfaceFacts> {
-    let links: HashMap<&str, &Link> = host.links.iter().map(|l| (l.name.as_str(), l)).collect();
-    let mtu = |name: &str| links.get(name).map(|l| l.mtu).filter(|m| *m > 0);
-    let told = |i: &Interface| InterfaceFacts {
-        // The kernel's usual one, should it be the only thing that cannot be found out.
-        mtu: mtu(&i.name).or_else(|| sysfs_mtu(&i.name)).unwrap_or(1500),
-        vlan: links.get(i.name.as_str()).and_then(|l| vlan::told(mark, &host.links, l)),
-        name: i.name.clone(),
-        addresses: i.addresses.clone(),
-        up: i.up,
-        carrier: i.carrier,
-        loopback: i.loopback,
-        private: i.addresses6.iter().filter_map(private).collect(),
+    let names: HashMap<u32, &str> = host.links.iter().map(|l| (l.index, l.name.as_str())).collect();
+    let told = |l: &Link| {
+        let on = host.on(l);
+        InterfaceFacts {
+            name: l.name.clone(),
+            addresses: on.given.clone(),
+            up: l.up,
+            carrier: l.carrier,
+            mtu: l.mtu,
+            loopback: l.loopback,
+            vlan: vlan::told(mark, |index| names.get(&index).copied(), l),
+            private: on.all6.iter().filter_map(private).collect(),
+        }
     };
-    host.interfaces.iter().map(told).collect()
+    host.links.iter().map(told).collect()
 }
 
 /// An address in one of bmid's private subnets.
@@ -88,11 +73,6 @@ fn private(address: &IpAddr) -> Option<Ipv6Addr> {
         IpAddr::V6(a) => is_private(*a).then_some(*a),
         IpAddr::V4(_) => None,
     }
-}
-
-fn sysfs_mtu(name: &str) -> Option<u32> {
-    let path: PathBuf = ["/sys/class/net", name, "mtu"].iter().collect();
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Whether packets that come in on an interface are handed on; of `all`, whether the host does so at all.

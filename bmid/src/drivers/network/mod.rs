@@ -8,9 +8,10 @@
 //! does is so there: the link is up and has the network's private IPv6 address (where IPv6 is on). Only an address that a
 //! record names may be taken off.
 //!
-//! Names, addresses and flags come from the C library's `getifaddrs`; changes and the MTU go by rtnetlink. A link or
-//! address with attributes that the netlink crates do not know is therefore still seen.
+//! All goes by rtnetlink. A link or address with attributes that nobody here knows is still seen (ask.rs). A step asks for what is on its
+//! own interface, and where else its address may be, not for all links of the host.
 
+mod ask;
 mod facts;
 mod host;
 mod netlink;
@@ -30,9 +31,10 @@ use bmi::step::{
 
 use super::host::Shared;
 use super::{Done, Driver, DriverError, Paths, StepCx};
-use facts::{Interface, interfaces};
+use ask::Of;
+use facts::Addresses;
 use host::{Host, now};
-use vlan::Mark;
+use vlan::{Link, Mark};
 
 /// Addresses of this host, in the network namespace bmid was started in.
 #[derive(Default)]
@@ -65,19 +67,19 @@ impl Netlink {
 
     fn put(s: &PutAddress) -> Result<bool, DriverError> {
         let tried = || format!("put {} on {}", s.address, s.interface);
-        let all = interfaces(tried)?;
-        let at = admit(&all, &s.interface, s.address)?;
+        let at = admit(&s.interface, s.address)?;
+        let on = on(at.index, &s.interface)?;
         let mut changed = false;
         if !at.up {
             netlink::bring_up(&s.interface).map_err(|e| DriverError::io(format!("bring {} up", s.interface), e))?;
             changed = true;
         }
-        if !at.addresses.contains(&s.address) {
+        if !on.given.contains(&s.address) {
             let (address, prefix) = (s.address.address, s.address.prefix);
             changed |= netlink::add(&s.interface, address, prefix).map_err(|e| DriverError::io(tried(), e))?;
         }
         let private = private(s.network);
-        if !at.has(private) && facts::ipv6_is_on(&s.interface) {
+        if !on.has(private) && facts::ipv6_is_on(&s.interface) {
             changed |= netlink::add(&s.interface, private, PREFIX6)
                 .map_err(|e| DriverError::io(format!("put {private}/{PREFIX6} on {}", s.interface), e))?;
         }
@@ -86,28 +88,27 @@ impl Netlink {
 
     fn take(s: &DropAddress) -> Result<bool, DriverError> {
         let tried = || format!("take {} off {}", s.address, s.interface);
-        let all = interfaces(tried)?;
-        let Some(at) = all.iter().find(|i| i.name == s.interface) else { return Ok(false) };
+        let Some(at) = ask::link(&s.interface).map_err(|e| DriverError::io(tried(), e))? else { return Ok(false) };
+        let on = on(at.index, &s.interface)?;
         let mut changed = false;
         let private = private(s.network);
-        if at.has(private) {
+        if on.has(private) {
             changed |= netlink::remove(&s.interface, private, PREFIX6)
                 .map_err(|e| DriverError::io(format!("take {private}/{PREFIX6} off {}", s.interface), e))?;
         }
-        if s.ours && at.addresses.contains(&s.address) {
+        if s.ours && on.given.contains(&s.address) {
             let (address, prefix) = (s.address.address, s.address.prefix);
             changed |= netlink::remove(&s.interface, address, prefix).map_err(|e| DriverError::io(tried(), e))?;
-            Self::put_back(&at.addresses, s)?;
+            Self::put_back(at.index, &on.given, s)?;
         }
         Ok(changed)
     }
 
     /// The kernel takes an interface's later addresses of the same subnet off together with its first one. Those are not
     /// ours.
-    fn put_back(before: &[Cidr], s: &DropAddress) -> Result<(), DriverError> {
+    fn put_back(index: u32, before: &[Cidr], s: &DropAddress) -> Result<(), DriverError> {
         let tried = |a: &Cidr| format!("keep {a} on {}", s.interface);
-        let now = interfaces(|| format!("list addresses of {}", s.interface))?;
-        let now = now.iter().find(|i| i.name == s.interface).map(|i| i.addresses.as_slice()).unwrap_or_default();
+        let now = on(index, &s.interface)?.given;
         for lost in before.iter().filter(|a| **a != s.address && !now.contains(a)) {
             netlink::add(&s.interface, lost.address, lost.prefix).map_err(|e| DriverError::io(tried(lost), e))?;
         }
@@ -115,26 +116,31 @@ impl Netlink {
     }
 
     fn seen(&self, network: Id, interface: &str) -> Result<Vec<Seen>, DriverError> {
-        let tried = || format!("look at {interface}");
-        let host = now(&self.host, tried)?;
+        let host = now(&self.host, || format!("look at {interface}"))?;
         let mut out = addresses(&host, network, interface);
-        out.extend(vlan::seen(&self.mark, host.links(tried)?, network, interface).map(Seen::Vlan));
+        out.extend(vlan::seen(&self.mark, &host.links, network, interface).map(Seen::Vlan));
         Ok(out)
     }
 
     fn networks(&self) -> Result<Vec<Seen>, DriverError> {
-        let tried = || "list interfaces".to_owned();
-        let host = now(&self.host, tried)?;
-        Ok(host.links(tried)?.iter().filter_map(|l| self.mark.network(l)).map(Seen::Network).collect())
+        let host = now(&self.host, || "list interfaces".to_owned())?;
+        Ok(host.links.iter().filter_map(|l| self.mark.network(l)).map(Seen::Network).collect())
     }
 }
 
 fn addresses(host: &Host, network: Id, interface: &str) -> Vec<Seen> {
-    let Some(at) = host.interfaces.iter().find(|i| i.name == interface) else { return Vec::new() };
-    if !at.up || (!at.has(private(network)) && facts::ipv6_is_on(interface)) {
+    let Some(at) = host.link(interface) else { return Vec::new() };
+    let on = host.on(at);
+    if !at.up || (!on.has(private(network)) && facts::ipv6_is_on(interface)) {
         return Vec::new();
     }
-    at.addresses.iter().map(|a| Seen::Address(*a)).collect()
+    on.given.iter().map(|a| Seen::Address(*a)).collect()
+}
+
+/// What is on one interface.
+fn on(index: u32, interface: &str) -> Result<Addresses, DriverError> {
+    let all = ask::addresses(Of::Interface(index));
+    Ok(all.map_err(|e| DriverError::io(format!("list addresses of {interface}"), e))?.iter().collect())
 }
 
 /// The address an engine has in a network's private IPv6 subnet.
@@ -145,12 +151,14 @@ fn private(network: Id) -> IpAddr {
 }
 
 /// Whether the address may be put on the interface; gives the interface.
-fn admit<'a>(all: &'a [Interface], interface: &str, address: Cidr) -> Result<&'a Interface, DriverError> {
+fn admit(interface: &str, address: Cidr) -> Result<Link, DriverError> {
+    let failed = |e| DriverError::io(format!("put {address} on {interface}"), e);
     let no = |kind, why: String, fix: String| {
         Err(DriverError::new(kind, format!("put {address} on {interface}"), why).fix(fix))
     };
-    let Some(at) = all.iter().find(|i| i.name == interface) else {
-        let names: Vec<&str> = all.iter().filter(|i| !i.loopback).map(|i| i.name.as_str()).collect();
+    let Some(at) = ask::link(interface).map_err(failed)? else {
+        let all = ask::links().map_err(failed)?;
+        let names: Vec<&str> = all.iter().filter(|l| !l.loopback).map(|l| l.name.as_str()).collect();
         let fix = format!("name one of: {}", names.join(", "));
         return no(Kind::NotFound, format!("this host has no interface {interface}"), fix);
     };
@@ -158,14 +166,18 @@ fn admit<'a>(all: &'a [Interface], interface: &str, address: Cidr) -> Result<&'a
         let fix = "name the interface that the machines are connected to".to_owned();
         return no(Kind::Invalid, "that is the loopback interface".to_owned(), fix);
     }
-    for other in all {
-        let Some(there) = other.addresses.iter().find(|a| a.address == address.address) else { continue };
-        if other.name != interface {
-            let why = format!("{} sits on {} already", address.address, other.name);
-            let fix = format!("give the network another address, or that interface: --interface {}", other.name);
+    let mut same = ask::addresses(Of::Like(address.address)).map_err(failed)?;
+    same.retain(|a| a.address == address.address);
+    let is_there = same.iter().any(|a| (a.index, a.prefix) == (at.index, address.prefix));
+    for other in same {
+        if other.index != at.index {
+            let name = ask::name(other.index);
+            let why = format!("{} sits on {name} already", address.address);
+            let fix = format!("give the network another address, or that interface: --interface {name}");
             return no(Kind::Conflict, why, fix);
         }
-        if *there != address {
+        if !is_there {
+            let there = Cidr { address: other.address, prefix: other.prefix };
             let fix = format!("give the network the same: --address {there}");
             return no(Kind::Conflict, format!("it is there with another prefix length: {there}"), fix);
         }

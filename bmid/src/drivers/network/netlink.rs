@@ -6,14 +6,11 @@ use std::io;
 use std::net::IpAddr;
 
 use bmi::model::Tagging;
-use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
-use rtnetlink::packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
-};
+use rtnetlink::packet_route::link::VlanProtocol;
 use rtnetlink::{Handle, LinkUnspec, LinkVlan};
 
-use super::vlan::{GROUP, Link};
+use super::vlan::GROUP;
 
 /// Puts an address on an interface. False: it was there.
 pub(super) fn add(interface: &str, address: IpAddr, prefix: u8) -> io::Result<bool> {
@@ -69,56 +66,6 @@ pub(super) fn finish(index: u32, alias: &str, mtu: u32) -> io::Result<()> {
 /// Deletes an interface. False: it was gone.
 pub(super) fn delete(index: u32) -> io::Result<bool> {
     run(|handle| async move { ignoring(handle.link().del(index).execute().await, &[libc::ENODEV]) })
-}
-
-/// Every link. One that cannot be decoded is missing, not an error.
-pub(super) fn links() -> io::Result<Vec<Link>> {
-    run(|handle| async move {
-        let mut found = Vec::new();
-        let mut request = handle.link().get();
-        // Counters are half of what the kernel would list.
-        request.message_mut().attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let mut links = request.execute();
-        while let Some(link) = links.try_next().await.map_err(told)? {
-            found.extend(read(&link));
-        }
-        Ok(found)
-    })
-}
-
-fn read(message: &LinkMessage) -> Option<Link> {
-    let flags = message.header.flags;
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        up: flags.contains(LinkFlags::Up),
-        loopback: flags.contains(LinkFlags::Loopback),
-        mtu: 0,
-        group: 0,
-        alias: None,
-        vlan: None,
-    };
-    let (mut parent, mut tag) = (0, None);
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Group(group) => link.group = *group,
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
-            LinkAttribute::Link(index) => parent = *index,
-            LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(tag_of),
-            _ => {}
-        }
-    }
-    link.vlan = tag.map(|(vlan, tagging)| (parent, vlan, tagging));
-    (!link.name.is_empty()).then_some(link)
-}
-
-fn tag_of(info: &LinkInfo) -> Option<(u16, Tagging)> {
-    let LinkInfo::Data(InfoData::Vlan(data)) = info else { return None };
-    let number = data.iter().find_map(|d| if let InfoVlan::Id(id) = d { Some(*id) } else { None })?;
-    let ad = data.iter().any(|d| matches!(d, InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)));
-    Some((number, if ad { Tagging::Dot1ad } else { Tagging::Dot1q }))
 }
 
 fn index(interface: &str) -> io::Result<u32> {

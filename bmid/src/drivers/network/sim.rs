@@ -78,6 +78,7 @@ impl SimNetwork {
             index: index(&i.name).unwrap_or_default(),
             name: i.name.clone(),
             up: i.up,
+            carrier: i.carrier,
             loopback: i.loopback,
             mtu: i.mtu,
             group: 0,

@@ -173,6 +173,33 @@ fn the_doctor_sees_what_is_wrong_with_an_interface() {
 }
 
 #[test]
+fn one_interface_is_asked_for_alone_and_told_as_in_a_list_that_comes_in_many_parts() {
+    let rack = Rack::new();
+    rack.engine(|| {
+        // A part has room for some thirty links.
+        sh("for n in $(seq 50); do echo \"link add p$n type veth peer name q$n\"; done | ip -batch -");
+        sh("ip link set v0 alias 'some words' mtu 1400; ip link property add dev v0 altname another");
+        sh("ip addr add 10.9.0.1/24 dev v0; ip addr add fd00::1/64 dev v0 nodad; ip addr add 10.8.0.1/16 dev p7");
+        let all = ask::links().unwrap();
+        assert!((1..=50).all(|n| all.iter().any(|l| l.name == format!("p{n}")) && all.iter().any(|l| l.name == format!("q{n}"))));
+        let v0 = ask::link("v0").unwrap().unwrap();
+        assert_eq!((v0.mtu, v0.alias.as_deref(), v0.up, v0.carrier), (1400, Some("some words"), true, true));
+        assert_eq!(Some(&v0), all.iter().find(|l| l.name == "v0"));
+        for none in ["another", "nowhere", "a-name-that-is-too-long"] {
+            assert_eq!(ask::link(none).unwrap(), None, "{none}");
+        }
+        let everywhere = ask::addresses(Of::Everywhere).unwrap();
+        let (own, rest): (Vec<_>, Vec<_>) = everywhere.into_iter().partition(|a| a.index == v0.index);
+        assert_eq!(ask::addresses(Of::Interface(v0.index)).unwrap(), own);
+        let told: Addresses = own.iter().collect();
+        assert_eq!(told.given, ["10.9.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()]);
+        let v4 = ask::addresses(Of::Like([0; 4].into())).unwrap();
+        assert!(v4.iter().all(|a| a.address.is_ipv4()) && rest.iter().any(|a| a.prefix == 16 && v4.contains(a)));
+        assert_eq!(ask::addresses(Of::Interface(u32::MAX >> 1)).unwrap(), []);
+    });
+}
+
+#[test]
 fn changes_of_links_and_addresses_are_heard_and_a_burst_is_told_once() {
     let rack = Rack::new();
     rack.engine(|| {

@@ -10,7 +10,7 @@ use std::path::Path;
 use bmi::model::{Id, Kind, Tagging};
 use bmi::step::{DropVlan, MakeVlan, SeenVlan, VlanFacts};
 
-use super::netlink;
+use super::{ask, netlink};
 use crate::drivers::DriverError;
 
 /// The group of every interface that bmid makes: "bmid" as a number.
@@ -22,6 +22,7 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) up: bool,
+    pub(super) carrier: bool,
     pub(super) loopback: bool,
     pub(super) mtu: u32,
     pub(super) group: u32,
@@ -131,18 +132,34 @@ fn taken(mark: &Mark, link: &Link, s: &MakeVlan) -> DriverError {
 pub(super) fn make(mark: &Mark, s: &MakeVlan) -> Result<bool, DriverError> {
     let failed = |e| DriverError::io(tried(s), e);
     let alias = mark.of(s.network);
-    match judge(mark, &links(&tried(s))?, s)? {
+    let make = |parent, mtu| netlink::make_vlan(&s.interface, parent, s.vlan, s.tagging, mtu);
+    // Mostly its parent and its name tell all. Whatever else may stand in the way is looked for among all links.
+    let todo = match judge(mark, &its_own(s).map_err(failed)?, s) {
+        Ok(Todo::Make { parent, mtu, first }) if first.is_empty() => match make(parent, mtu) {
+            Ok(index) => Todo::Finish { index, mtu },
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => judge(mark, &links(&tried(s))?, s)?,
+            Err(e) => return Err(unable(s, e)),
+        },
+        Ok(todo @ (Todo::Nothing | Todo::Finish { .. })) => todo,
+        Ok(Todo::Make { .. }) | Err(_) => judge(mark, &links(&tried(s))?, s)?,
+    };
+    match todo {
         Todo::Nothing => return Ok(false),
         Todo::Finish { index, mtu } => netlink::finish(index, &alias, mtu).map_err(failed)?,
         Todo::Make { parent, mtu, first } => {
             for index in first {
                 netlink::delete(index).map_err(failed)?;
             }
-            let index = netlink::make_vlan(&s.interface, parent, s.vlan, s.tagging, mtu).map_err(|e| unable(s, e))?;
+            let index = make(parent, mtu).map_err(|e| unable(s, e))?;
             netlink::finish(index, &alias, mtu).map_err(failed)?;
         }
     }
     Ok(true)
+}
+
+/// The link it is to be made on, and the one of its name.
+fn its_own(s: &MakeVlan) -> std::io::Result<Vec<Link>> {
+    Ok(ask::link(&s.parent)?.into_iter().chain(ask::link(&s.interface)?).collect())
 }
 
 fn unable(s: &MakeVlan, e: std::io::Error) -> DriverError {
@@ -168,7 +185,7 @@ pub(super) fn remove(mark: &Mark, s: &DropVlan) -> Result<bool, DriverError> {
 }
 
 fn links(tried: &str) -> Result<Vec<Link>, DriverError> {
-    netlink::links().map_err(|e| DriverError::io(tried, e))
+    ask::links().map_err(|e| DriverError::io(tried, e))
 }
 
 /// The network's interface, if it is whole.
@@ -180,10 +197,10 @@ pub(super) fn seen(mark: &Mark, links: &[Link], network: Id, interface: &str) ->
     Some(SeenVlan { interface: link.name.clone(), parent, vlan, tagging, mtu: link.mtu, parent_mtu })
 }
 
-/// As plans are told.
-pub(super) fn told(mark: &Mark, links: &[Link], link: &Link) -> Option<VlanFacts> {
+/// As plans are told; `name` knows the links' names.
+pub(super) fn told<'a>(mark: &Mark, name: impl Fn(u32) -> Option<&'a str>, link: &Link) -> Option<VlanFacts> {
     let (parent, vlan, tagging) = link.vlan?;
-    let parent = links.iter().find(|l| l.index == parent).map(|l| l.name.clone()).unwrap_or_default();
+    let parent = name(parent).unwrap_or_default().to_owned();
     Some(VlanFacts { parent, vlan, tagging, network: mark.network(link) })
 }
 

@@ -16,7 +16,7 @@ fn mark() -> Mark {
 
 fn link(index: u32, name: &str) -> Link {
     let (name, up, loopback) = (name.to_owned(), true, name == "lo");
-    Link { index, name, up, loopback, mtu: 1500, group: 0, alias: None, vlan: None }
+    Link { index, name, up, carrier: up, loopback, mtu: 1500, group: 0, alias: None, vlan: None }
 }
 
 fn tagged(index: u32, name: &str, parent: u32, vlan: u16, network: Option<Id>) -> Link {
