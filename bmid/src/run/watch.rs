@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bmi::model::{EngineNetwork, Id, Network};
 use bmi::rules::wanted;
+use bmi::step::network::ipv6_address;
 use bmi::step::{Fact, InterfaceFacts, Lane, Look, WorkerKind};
 
 use super::Engine;
@@ -90,7 +91,7 @@ impl Engine {
                 // A VLAN's interface comes back when its parent does.
                 let parent = on.trunk.as_ref().map(|t| t.parent.as_str());
                 let stands = [Some(on.interface.as_str()), parent].into_iter().flatten();
-                (network.id, stands.filter_map(|name| all.get(name).map(|i| InterfaceFacts::clone(i))).collect())
+                (network.id, stands.filter_map(|name| all.get(name).map(|i| needed(&network, i))).collect())
             };
             networks.into_iter().map(of).collect()
         };
@@ -187,6 +188,15 @@ impl Engine {
 /// A network's interface and its parent, those that are there.
 type Ground = Vec<InterfaceFacts>;
 
+/// What a network needs of an interface. Other addresses come and go by themselves: the kernel makes one out of every router advertisement,
+/// those of the network's own dnsmasq too, and each would have all networks looked at.
+fn needed(network: &Network, on: &InterfaceFacts) -> InterfaceFacts {
+    let mut kept = on.clone();
+    kept.addresses.retain(|a| *a == network.address);
+    kept.private.retain(|a| *a == ipv6_address(network.id));
+    kept
+}
+
 /// Waits for something in a thread of its own, which nobody waits for, until nobody listens any more.
 fn listen<T: Send + 'static>(
     name: &str,
@@ -205,4 +215,63 @@ fn listen<T: Send + 'static>(
         tracing::warn!("no thread to wait for {name}: they are noticed later: {e}");
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use bmi::model::{Dhcp, NetworkState, Time};
+
+    use super::*;
+
+    #[test]
+    fn a_network_stands_on_its_own_addresses_alone() {
+        let id = Id::from_random([7; 16]);
+        let network = Network {
+            id,
+            owner: None,
+            name: "rack1".parse().unwrap(),
+            vlan: None,
+            address: "10.9.0.1/24".parse().unwrap(),
+            range: None,
+            dhcp: Dhcp::Serve,
+            state: NetworkState::Ready,
+            slot: 1,
+            created_at: Time(1),
+            operation: None,
+            router: None,
+            dns: Vec::new(),
+        };
+        let on = InterfaceFacts {
+            name: "eth1".to_owned(),
+            addresses: vec![network.address],
+            up: true,
+            carrier: true,
+            mtu: 1500,
+            loopback: false,
+            vlan: None,
+            private: vec![ipv6_address(id)],
+        };
+        let ground = needed(&network, &on);
+        let with = |change: &dyn Fn(&mut InterfaceFacts)| {
+            let mut on = on.clone();
+            change(&mut on);
+            needed(&network, &on)
+        };
+        let advertised = std::net::Ipv6Addr::from(u128::from(ipv6_address(id)) | 0xc0db_74ff);
+        assert_eq!(with(&|i| i.private.insert(0, advertised)), ground, "the kernel made it out of an advertisement");
+        assert_eq!(with(&|i| i.addresses.push("10.8.0.1/24".parse().unwrap())), ground);
+        let lost: [&dyn Fn(&mut InterfaceFacts); 6] = [
+            &|i| i.private.clear(),
+            &|i| i.addresses.clear(),
+            &|i| i.addresses = vec!["10.9.0.1/16".parse().unwrap()],
+            &|i| i.up = false,
+            &|i| i.carrier = false,
+            &|i| i.mtu = 1400,
+        ];
+        for lost in lost {
+            assert_ne!(with(lost), ground);
+        }
+    }
 }
