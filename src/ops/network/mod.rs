@@ -90,10 +90,13 @@ pub fn usable(view: &dyn View, acting: &Owner, project: &Owner, r: &Ref) -> Resu
 
 /// Refuses a name under which a bare word would mean two networks: one of a project's and one of everyone's.
 fn name_free(view: &dyn View, owner: Option<&Owner>, name: &Name, but: Option<Id>) -> Result<(), Fault> {
-    let taken = view.live::<Network>()?.into_iter().find(|n| {
-        let both = n.owner.is_none() || owner.is_none() || n.owner.as_ref() == owner;
-        n.name == *name && both && Some(n.id) != but
-    });
+    let found = |owner| view.by_key::<Network>(Index::NetworkName, &owned_or_everyones(owner, name));
+    let same = match owner {
+        Some(_) => found(owner)?.into_iter().chain(found(None)?).collect(),
+        // Any project's is in the way of everyone's.
+        None => view.live::<Network>()?,
+    };
+    let taken = same.into_iter().find(|n| n.name == *name && Some(n.id) != but);
     let Some(other) = taken else { return Ok(()) };
     let whose = crate::ops::vlan::whose(other.owner.as_ref());
     Err(Fault::new(Kind::Duplicate, format!("there is a network {name} already, and it is {whose}"))

@@ -1,7 +1,7 @@
 //! Who notices at once that a worker has died. Waits on the kernel's handles of the processes that were found; tells each
 //! death once. Never starts or stops anything, and never tells of an end that was asked for.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,14 +46,15 @@ pub(super) struct Known {
 }
 
 impl Workers {
-    fn ended(&self) -> Vec<Death> {
+    /// Who of those that are gone was known, with those that were lost before.
+    fn told(&self, gone: &[Arc<Process>]) -> Vec<Death> {
         self.known(|all| {
             let mut dead = Vec::new();
             for (&(network, kind), known) in all.iter_mut() {
                 if let Some(pid) = known.lost.take() {
                     dead.push(Death { network, kind, pid, unseen: true });
                 }
-                if let Some(gone) = known.process.take_if(|p| !p.alive()) {
+                if let Some(gone) = known.process.take_if(|p| gone.iter().any(|g| Arc::ptr_eq(g, p))) {
                     dead.push(Death { network, kind, pid: gone.pid, unseen: false });
                 }
             }
@@ -61,19 +62,23 @@ impl Workers {
         })
     }
 
-    /// Waits for the end of any of the processes, for news that there is another one, or for the time.
-    fn wait(&self, limit: Duration) {
-        let processes: Vec<Arc<Process>> = self.known(|all| all.values().filter_map(|k| k.process.clone()).collect());
+    /// Waits for the end of any of the processes, for news that there is another one, or for the time; who has ended. One question for
+    /// all of them: with hundreds of networks each start of a worker would else ask of hundreds.
+    fn wait(&self, limit: Duration) -> Vec<Arc<Process>> {
+        let mut processes: Vec<Arc<Process>> =
+            self.known(|all| all.values().filter_map(|k| k.process.clone()).collect());
         let news = self.inner.news.as_ref();
-        let handles: Vec<BorrowedFd<'_>> = processes.iter().map(|p| p.handle()).chain(news.map(AsFd::as_fd)).collect();
-        let mut waiting: Vec<PollFd<'_>> = handles.into_iter().map(|h| PollFd::new(h, PollFlags::POLLIN)).collect();
+        let handles = processes.iter().map(|p| p.handle()).chain(news.map(AsFd::as_fd));
+        let mut waiting: Vec<PollFd<'_>> = handles.map(|h| PollFd::new(h, PollFlags::POLLIN)).collect();
         let limit = PollTimeout::try_from(limit.as_millis()).unwrap_or(PollTimeout::MAX);
         // Interrupted or failed: whoever waits looks again.
-        if poll(&mut waiting, limit).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let answered = poll(&mut waiting, limit).inspect_err(|_| std::thread::sleep(Duration::from_millis(10)));
         // Empty unless there was news; it never blocks.
         let _ = news.map(nix::sys::eventfd::EventFd::read);
+        let mut ended =
+            waiting.iter().map(|w| answered.is_ok() && w.any() == Some(true)).collect::<Vec<_>>().into_iter();
+        processes.retain(|_| ended.next() == Some(true));
+        processes
     }
 }
 
@@ -81,12 +86,11 @@ impl Watch for Workers {
     fn died(&self, limit: Duration) -> Vec<Death> {
         let end = Instant::now() + limit;
         loop {
-            let dead = self.ended();
             let left = end.saturating_duration_since(Instant::now());
+            let dead = self.told(&self.wait(left));
             if !dead.is_empty() || left.is_zero() {
                 return dead;
             }
-            self.wait(left);
         }
     }
 }
