@@ -89,6 +89,7 @@ async fn each_vlan_has_its_own() {
         rig.run(&format!("node deprovision n{vlan}")).await;
         rig.run(&format!("network rm t{vlan}")).await;
     }
+    announces_itself_again(&rig).await;
     let left = sh("ip -br link");
     assert!(!left.contains("bmi-v100") && !left.contains("bmi-v200"), "{left}");
     assert!(left.contains("eth1.300") && left.contains("bmi-v301"), "what is not bmid's stays: {left}");
@@ -145,6 +146,21 @@ async fn comes_and_goes(rig: &Rig, node: &Value) {
     comes_back(100, node).await;
     sh("ip link add link eth1 name eth1.300 type vlan id 300");
     assert!(rig.run("reconcile").await.items.is_empty(), "nothing differs");
+}
+
+/// Machines of a network of IPv6 alone live on what its dnsmasq announces: it does so, too, on an interface that was made anew beneath it.
+async fn announces_itself_again(rig: &Rig) {
+    rig.run("network create six --interface eth1 --vlan 200 --address fd00:200::1/64 --dhcp ipv6").await;
+    for change in ["true", "ip link del bmi-v200"] {
+        sh(change);
+        until("ip -6 addr show dev bmi-v200 | grep -q fd00:200::1/64").await;
+        // A kernel asks for advertisements when its link comes up, and makes itself an address out of one.
+        sh(
+            "ip -n m200 link set t200 down; if ip -n m200 addr | grep fd00:200:; then exit 1; fi; ip -n m200 link set t200 up",
+        );
+        until("ip -n m200 addr show dev t200 | grep -q fd00:200:").await;
+    }
+    rig.run("network rm six").await;
 }
 
 async fn parents_of_every_kind_carry_vlans() {
