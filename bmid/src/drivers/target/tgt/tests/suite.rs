@@ -17,8 +17,8 @@ fn whole() -> bool {
     std::env::var_os("BMID_CONFORMANCE").is_some_and(|v| v == "whole")
 }
 
-/// Under a kernel of its own, what is left out of `make test`. Tests or whole suites: those that write sixty thousand blocks
-/// one by one, and those of which another has the same done by an opcode of another length.
+/// Under a kernel of its own, what is left out of `make test`. Tests or whole suites: those that take longest (up to a disk's end
+/// tgtd writes a block at a time), and those of which another has the same done by an opcode of another length.
 const SLOW: [&str; 16] = [
     "WriteSame10.Simple",
     "WriteSame10.Check",
@@ -122,7 +122,7 @@ const WANTED: &str = "wanted";
 fn what_a_file_stands_a_disk_in_a_pool_stands_and_an_empty_read_ends_nobody() {
     let house = House::of("guard", SIZE);
     if !own_kernel() && !whole() {
-        // Else the hundred thousand blocks that the suite writes one by one are as many questions to Ceph, which takes minutes.
+        // Else the blocks that are written one by one, up to the disk's end, are as many questions to Ceph, which takes minutes.
         ceph().tool(&["rbd", "config", "image", "set", &house.image(0), "rbd_cache", "true"]);
     }
     assert!(house.apply(house.target(2, house.lun(0))).unwrap());
