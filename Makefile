@@ -4,7 +4,7 @@ DESTDIR ?=
 SHELL = /bin/bash
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance bench lint fuzz deny build install uninstall packages clean
+.PHONY: help demo test soak conformance bench lint fuzz deny build install uninstall packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,11 @@ demo: ## watch a machine without a disk boot Debian from a clone (root; minutes)
 test: ## install what the tests need and run all of them (root; under 20 minutes)
 	@scripts/packages test
 	@scripts/test
+
+soak: ## what is tried by chance, for longer than `make test` has: kill test and fuzzers, SOAK_SECONDS=600 for each (root)
+	@scripts/packages test
+	BMI_KILL_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test -p bmid --test kill
+	@scripts/fuzz $(or $(SOAK_SECONDS),600)
 
 conformance: ## libiscsi's whole suite on disks in a pool, by both ways of export (root; minutes, told as it goes)
 	@scripts/packages test

@@ -274,16 +274,22 @@ impl Ceph {
 /// What bmid preloads into tgtd, built now if it is not as new as its source: cargo builds for a test only its own package. It lies
 /// where a bmid of the tests' finds it.
 pub fn guard() -> PathBuf {
-    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    if own_kernel() {
-        // Built by who started it.
-        return folder.join("libbmid_rbdguard.so");
-    }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "bmid-rbdguard"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success(), "the guard does not build");
-    folder.join("libbmid_rbdguard.so")
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+            let there = folder.join("libbmid_rbdguard.so");
+            // Built by who started it.
+            if own_kernel() || std::env::var_os("BMI_BUILT").is_some() {
+                return there;
+            }
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["build", "--quiet", "--package", "bmid-rbdguard"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+            if folder.ends_with("release") {
+                cargo.arg("--release");
+            }
+            assert!(cargo.status().unwrap().success(), "the guard does not build");
+            there
+        })
+        .clone()
 }

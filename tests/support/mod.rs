@@ -41,8 +41,8 @@ pub fn bmictl() -> PathBuf {
     BUILT
         .get_or_init(|| {
             let folder = bmid().parent().unwrap().to_owned();
-            if own_kernel() {
-                // Built by who started it.
+            // Built by who started it, and not a second time: for this package alone its dependencies have other features.
+            if own_kernel() || std::env::var_os("BMI_BUILT").is_some() {
                 return folder.join("bmictl");
             }
             let mut cargo = Command::new(env!("CARGO"));
