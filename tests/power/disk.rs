@@ -101,9 +101,18 @@ impl Disk {
         }
     }
 
-    /// Makes room again.
+    /// Makes room again. XFS gives a removed file's blocks back in the background: on a busy machine not at once.
     pub(crate) fn drop_fill(&self) {
+        let held = std::fs::metadata(self.fill_path()).unwrap().len();
         std::fs::remove_file(self.fill_path()).unwrap();
+        let back = (0..1_200).any(|_| {
+            let back = self.free() >= held / 2;
+            if !back {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            back
+        });
+        assert!(back, "the blocks of a removed file are not free again");
     }
 
     fn fill_path(&self) -> PathBuf {
