@@ -102,9 +102,6 @@ fn refused(place: &RbdPlace, tried: &str, (call, e): (&str, Errno)) -> DriverErr
         }
 }
 
-/// Whether librbd makes certain, before it makes an image, that its pool is one for images.
-pub(super) const VALIDATES: &str = "rbd_validate_pool";
-
 /// A connected pool.
 pub(super) struct Pool {
     pub(super) io: Arc<Io>,
@@ -138,8 +135,6 @@ impl Pool {
             ("err_to_stderr", "false"),
             ("log_file", ""),
             ("admin_socket", ""),
-            // A pool is looked at when a datastore is made in it; librbd would look again for every image.
-            (VALIDATES, "false"),
         ];
         if let Some(keyring) = &place.keyring {
             readable(&tried, keyring, "the keyring", KEY_FIX)?;

@@ -79,23 +79,24 @@ fn back(at: &At<'_>, s: &SwapLun, path: &str, e: DriverError) -> DriverError {
 
 /// Opens a backing as a LUN and marks it.
 pub(super) fn put(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
-    if let Some(place) = &lun.pool {
-        if place.by_kernel() {
-            kernel::open(at, tid, lun)?
-        } else {
-            pool::open(at, tid, lun)?
-        }
-        return mark(at, tid, lun);
-    }
+    match &lun.pool {
+        None => open(at, tid, lun),
+        Some(place) if place.by_kernel() => kernel::open(at, tid, lun),
+        Some(_) => pool::open(at, tid, lun),
+    }?;
+    mark(at, tid, lun)
+}
+
+/// Opens a file.
+fn open(at: &At<'_>, tid: u32, lun: &Lun) -> Result<(), DriverError> {
     match at.client.lun_new(tid, lun.number, &lun.path) {
-        Ok(()) => {}
+        Ok(()) => Ok(()),
         Err(e) if e.code() == Some(Code::INVALID) => {
             readable(at, &lun.path)?;
-            return Err(at.error(Kind::Outside, format!("tgtd cannot open {}; its log says why", lun.path)));
+            Err(at.error(Kind::Outside, format!("tgtd cannot open {}; its log says why", lun.path)))
         }
-        Err(e) => return Err(at.failed(e)),
+        Err(e) => Err(at.failed(e)),
     }
-    mark(at, tid, lun)
 }
 
 /// Says what initiators see of a LUN.

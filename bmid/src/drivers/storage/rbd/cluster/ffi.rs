@@ -24,6 +24,10 @@ const GATHERED: [(&str, &str); 9] = [
     ("debug_timer", "0/1"),
 ];
 
+/// Whether librbd makes certain, before it makes an image, that its pool is one for images. It would for every image; bmid has it do so
+/// when a datastore is made.
+pub(in super::super) const VALIDATES: &str = "rbd_validate_pool";
+
 /// With so many cores or fewer, a second thread for what Ceph answers costs more in hand-overs than it takes off the first.
 const FEW: usize = 2;
 
@@ -66,8 +70,9 @@ impl Cluster {
         check(unsafe { (api.rados.rados_conf_read_file)(raw, conf.as_ptr()) }).map_err(at("conf"))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores <= FEW).then_some(("librados_thread_count", "2", "1"));
-        for (key, usual, better) in GATHERED.map(|(key, usual)| (key, usual, "0/0")).into_iter().chain(threads) {
-            // What the operator's configuration says otherwise stays; one that this release does not know gathers nothing.
+        let gathered = GATHERED.map(|(key, usual)| (key, usual, "0/0"));
+        for (key, usual, better) in gathered.into_iter().chain(threads).chain([(VALIDATES, "true", "false")]) {
+            // What the operator's configuration says otherwise stays; what this release does not know is not there to be better.
             if cluster.setting(key).is_ok_and(|now| *now == *usual) {
                 cluster.set(key, better).map_err(at("option"))?;
             }
