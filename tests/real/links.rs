@@ -31,6 +31,11 @@ async fn a_network_comes_back_by_itself_when_its_link_or_address_does() {
     }
     let rig = Rig::real().await;
     ground(&rig).await;
+    // In the moment in which it was made, and again in that in which it is repaired: before anybody has looked.
+    for _ in 0..4 {
+        sh("ip addr flush dev eth1");
+        until(HAS).await;
+    }
     let node = rig.run("node provision web1 --image golden --mac 52:54:00:00:00:01 --network net1").await.one().clone();
     let tgtd = pid_of("tgtd");
     gets_an_address(&rig).await;

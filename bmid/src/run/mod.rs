@@ -13,6 +13,7 @@ mod dumps;
 mod hub;
 mod journal;
 mod lanes;
+mod links;
 mod names;
 mod reconcile;
 mod secret;

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bmi::model::{EngineNetwork, Id, Network};
+use bmi::model::{Id, Network};
 use bmi::rules::wanted;
-use bmi::step::network::ipv6_address;
-use bmi::step::{Fact, InterfaceFacts, Lane, Look, WorkerKind};
+use bmi::step::{Lane, WorkerKind};
 
 use super::Engine;
 use super::lanes::Returned;
 use crate::drivers::worker;
 
 /// Workers are looked after this often.
-const WORKERS: Duration = Duration::from_secs(1);
+pub(super) const WORKERS: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Reconcile on a timer and whenever the bell rings, until bmid stops.
@@ -55,47 +54,6 @@ impl Engine {
             tracing::warn!(network = %network.name, "{what}");
             self.noticed("worker.died", format!("{what}; it is started again")).await;
         }
-    }
-
-    /// Rings the bell when what a network stands on has changed: its interface came back, its address vanished.
-    pub(super) async fn tell_links(self: Arc<Engine>) {
-        let news = Arc::clone(&self.drivers.news);
-        let mut told = listen("links", move || news.changed(WORKERS).then_some(()).into_iter().collect());
-        let mut before = self.grounds().await;
-        loop {
-            tokio::select! {
-                () = self.stopping.cancelled() => return,
-                heard = told.recv() => if heard.is_none() { return },
-            }
-            // All that came meanwhile is one look; most changes on a host are of interfaces that no network stands on.
-            while told.try_recv().is_ok() {}
-            let now = self.grounds().await;
-            // A network that was not there before is being made, and what it needs is done by that operation.
-            if now.iter().any(|(id, ground)| before.get(id).is_some_and(|then| then != ground)) {
-                self.bell.notify_one();
-            }
-            before = now;
-        }
-    }
-
-    /// What the interfaces of all networks are like now: one look for all of them.
-    async fn grounds(&self) -> HashMap<Id, Ground> {
-        let Ok(networks) = self.store.read(wanted::networks) else { return HashMap::new() };
-        let drivers = Arc::clone(&self.drivers);
-        let look = move || {
-            let Some(Ok(Fact::Interfaces(all))) = drivers.network.look(&Look::Interfaces) else {
-                return HashMap::new();
-            };
-            let all: HashMap<&str, &InterfaceFacts> = all.iter().map(|i| (i.name.as_str(), i)).collect();
-            let of = |(network, on): (Network, EngineNetwork)| {
-                // A VLAN's interface comes back when its parent does.
-                let parent = on.trunk.as_ref().map(|t| t.parent.as_str());
-                let stands = [Some(on.interface.as_str()), parent].into_iter().flatten();
-                (network.id, stands.filter_map(|name| all.get(name).map(|i| needed(&network, i))).collect())
-            };
-            networks.into_iter().map(of).collect()
-        };
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     /// Has every network's workers looked at each second. Rings the bell while one is missing or hung; tells of those that
@@ -185,20 +143,8 @@ impl Engine {
     }
 }
 
-/// A network's interface and its parent, those that are there.
-type Ground = Vec<InterfaceFacts>;
-
-/// What a network needs of an interface. Other addresses come and go by themselves: the kernel makes one out of every router advertisement,
-/// those of the network's own dnsmasq too, and each would have all networks looked at.
-fn needed(network: &Network, on: &InterfaceFacts) -> InterfaceFacts {
-    let mut kept = on.clone();
-    kept.addresses.retain(|a| *a == network.address);
-    kept.private.retain(|a| *a == ipv6_address(network.id));
-    kept
-}
-
 /// Waits for something in a thread of its own, which nobody waits for, until nobody listens any more.
-fn listen<T: Send + 'static>(
+pub(super) fn listen<T: Send + 'static>(
     name: &str,
     mut wait: impl FnMut() -> Vec<T> + Send + 'static,
 ) -> tokio::sync::mpsc::UnboundedReceiver<T> {
@@ -215,63 +161,4 @@ fn listen<T: Send + 'static>(
         tracing::warn!("no thread to wait for {name}: they are noticed later: {e}");
     }
     told
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-    use bmi::model::{Dhcp, NetworkState, Time};
-
-    use super::*;
-
-    #[test]
-    fn a_network_stands_on_its_own_addresses_alone() {
-        let id = Id::from_random([7; 16]);
-        let network = Network {
-            id,
-            owner: None,
-            name: "rack1".parse().unwrap(),
-            vlan: None,
-            address: "10.9.0.1/24".parse().unwrap(),
-            range: None,
-            dhcp: Dhcp::Serve,
-            state: NetworkState::Ready,
-            slot: 1,
-            created_at: Time(1),
-            operation: None,
-            router: None,
-            dns: Vec::new(),
-        };
-        let on = InterfaceFacts {
-            name: "eth1".to_owned(),
-            addresses: vec![network.address],
-            up: true,
-            carrier: true,
-            mtu: 1500,
-            loopback: false,
-            vlan: None,
-            private: vec![ipv6_address(id)],
-        };
-        let ground = needed(&network, &on);
-        let with = |change: &dyn Fn(&mut InterfaceFacts)| {
-            let mut on = on.clone();
-            change(&mut on);
-            needed(&network, &on)
-        };
-        let advertised = std::net::Ipv6Addr::from(u128::from(ipv6_address(id)) | 0xc0db_74ff);
-        assert_eq!(with(&|i| i.private.insert(0, advertised)), ground, "the kernel made it out of an advertisement");
-        assert_eq!(with(&|i| i.addresses.push("10.8.0.1/24".parse().unwrap())), ground);
-        let lost: [&dyn Fn(&mut InterfaceFacts); 6] = [
-            &|i| i.private.clear(),
-            &|i| i.addresses.clear(),
-            &|i| i.addresses = vec!["10.9.0.1/16".parse().unwrap()],
-            &|i| i.up = false,
-            &|i| i.carrier = false,
-            &|i| i.mtu = 1400,
-        ];
-        for lost in lost {
-            assert_ne!(with(lost), ground);
-        }
-    }
 }
