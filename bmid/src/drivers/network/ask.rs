@@ -1,13 +1,15 @@
 //! Asks the kernel for links and addresses, for one interface's where one is meant: a host may have hundreds, and a list of their links is
 //! megabytes. No effect.
 //!
-//! Only the attributes that are needed are read, all others are stepped over: what this program does not know hides nothing. Each
-//! question has a socket of its own, so it belongs to the network namespace of the thread that asks.
+//! Only the attributes that are needed are read, all others are stepped over: what this program does not know hides nothing (a whole link, as
+//! netlink-packet-route reads it, fails on one attribute that it does not know). Each question has a socket of its own, so it belongs to the
+//! network namespace of the thread that asks.
 
 use std::io;
 use std::net::IpAddr;
 
 use bmi::model::Tagging;
+use rtnetlink::packet_core::{DefaultNla, Emitable, NLA_HEADER_SIZE, NetlinkBuffer, NetlinkHeader, NlasIterator};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::vlan::Link;
@@ -31,8 +33,7 @@ pub(super) enum Of {
     Interface(u32),
 }
 
-/// Length of the header of every message, of a link's, of an address's.
-const HEADER: usize = 16;
+/// Length of the header of a link's message, of an address's.
 const LINK: usize = 16;
 const ADDRESS: usize = 8;
 /// The kernel fills no more than that at once.
@@ -104,11 +105,10 @@ fn family(address: IpAddr) -> u8 {
 }
 
 fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    body.extend(length.to_ne_bytes());
-    body.extend(kind.to_ne_bytes());
-    body.extend(value);
-    body.resize(body.len().next_multiple_of(4), 0);
+    let attribute = DefaultNla::new(kind, value.to_vec());
+    let at = body.len();
+    body.resize(at + attribute.buffer_len(), 0);
+    attribute.emit(&mut body[at..]);
 }
 
 /// Asks, for a list or for one; what `read` makes of the answers.
@@ -128,12 +128,12 @@ fn ask<T>(kind: u16, list: bool, body: &[u8], read: impl Fn(&[u8]) -> Option<T>)
 }
 
 fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(HEADER + body.len());
-    message.extend(u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX).to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    // Number and sender: there is one question at a time on a socket.
-    message.extend([0; 8]);
+    let mut header = NetlinkHeader::default();
+    // Number and sender are left out: there is one question at a time on a socket.
+    (header.message_type, header.flags) = (kind, flags);
+    header.length = u32::try_from(header.buffer_len() + body.len()).unwrap_or(u32::MAX);
+    let mut message = vec![0; header.buffer_len()];
+    header.emit(&mut message);
     message.extend(body);
     message
 }
@@ -175,10 +175,10 @@ fn answers<T>(
 
 /// The next message: its type, flags and body.
 fn next<'a>(rest: &mut &'a [u8]) -> Option<(u16, u16, &'a [u8])> {
-    let length = usize::try_from(number(rest)?).ok().filter(|l| (HEADER..=rest.len()).contains(l))?;
-    let (message, behind) = rest.split_at(length);
-    *rest = behind.get(length.next_multiple_of(4) - length..).unwrap_or_default();
-    Some((half(&message[4..])?, half(&message[6..])?, &message[HEADER..]))
+    let message = NetlinkBuffer::new_checked(*rest).ok()?;
+    let length = usize::try_from(message.length()).ok()?;
+    *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((message.message_type(), message.flags(), message.payload()))
 }
 
 fn number(bytes: &[u8]) -> Option<u32> {
@@ -190,14 +190,10 @@ fn half(bytes: &[u8]) -> Option<u16> {
 }
 
 /// Attributes by kind, up to one that is none.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(half(rest)?);
-        // Two bits say how the value is to be read.
-        let kind = half(rest.get(2..)?)? & 0x3fff;
-        let (one, behind) = rest.split_at_checked(length)?;
-        rest = behind.get(length.next_multiple_of(4) - length..).unwrap_or_default();
-        Some((kind, one.get(4..)?))
+fn attributes(all: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(all).map_while(Result::ok).filter_map(|one| {
+        let (kind, length) = (one.kind(), usize::from(one.length()));
+        Some((kind, one.into_inner().get(NLA_HEADER_SIZE..length)?))
     })
 }
 
