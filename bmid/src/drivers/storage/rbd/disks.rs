@@ -98,7 +98,16 @@ impl Site<'_> {
             return Ok(mark.filter(|m| m.datastore == self.datastore && m.backing() == *what).map(|m| (taken.id, m)));
         };
         match self.pool.mark(&id).map_err(fail)? {
-            Some(mark) if mark.datastore == self.datastore && mark.backing() == *what => Ok(Some((id, mark))),
+            Some(mark) if mark.datastore == self.datastore && mark.backing() == *what => {
+                if self.pool.is_listed(&id, &name).map_err(fail)? {
+                    return Ok(Some((id, mark)));
+                }
+                // A renaming was cut off: it has another name, as which it is not yet, or no longer, this one.
+                if clear {
+                    self.pool.drop_name(&name).map_err(fail)?;
+                }
+                Ok(None)
+            }
             Some(mark) => {
                 let why = format!("image {name} carries the mark of {} of datastore {}", mark.id, mark.datastore);
                 Err(DriverError::new(Kind::Conflict, tried, why).fix("it is not touched; look at who renamed it"))
@@ -133,9 +142,8 @@ impl Site<'_> {
             return Ok(image.map(|image| Source { image, snap, depth, size: None }));
         }
         let Some(entry) = self.snap_entry(what, tried)?.filter(|e| e.done) else { return Ok(None) };
-        let volume = self.name(&entry.volume);
-        let there = self.pool.id_of(&volume).map_err(fail)?.is_some_and(|id| id == entry.image);
-        let image = if there { volume } else { self.hidden(&entry.volume) };
+        // The volume's own name, or that of a removed one.
+        let Some(image) = self.pool.name_of(&entry.image).map_err(fail)? else { return Ok(None) };
         let depth = self.pool.mark(&entry.image).map_err(fail)?.map_or(0, |m| m.depth);
         Ok(Some(Source { image, snap: Some(names::snap(what)), depth, size: None }))
     }
@@ -280,7 +288,7 @@ impl Site<'_> {
             return self.pool.discard(&name).map(Done::changed).map_err(fail);
         };
         if what.kind == BackingKind::Volume && self.tagged(&id, &tried)? {
-            self.pool.io.rename(&name, &self.hidden(what)).map_err(fail)?;
+            self.pool.rename(&name, &self.hidden(what)).map_err(fail)?;
         } else {
             self.pool.trash(&name).map_err(fail)?;
         }
@@ -304,8 +312,7 @@ impl Site<'_> {
             absent(volume.unsnap(&names::snap(what))).map_err(fail)?;
         }
         let hidden = self.hidden(&entry.volume);
-        let its = self.pool.id_of(&hidden).map_err(fail)?.is_some_and(|id| id == entry.image);
-        if its && !self.tagged(&entry.image, tried)? {
+        if self.pool.is_listed(&entry.image, &hidden).map_err(fail)? && !self.tagged(&entry.image, tried)? {
             absent(self.pool.trash(&hidden)).map_err(fail)?;
         }
         self.pool.remove_entry(&self.snap_key(what)).map_err(fail)?;

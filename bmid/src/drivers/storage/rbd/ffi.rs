@@ -174,6 +174,13 @@ impl Io {
         Ok(out)
     }
 
+    /// Removes an object.
+    pub(super) fn remove_object(&self, object: &str) -> Result<(), Errno> {
+        let object = text(object)?;
+        // SAFETY: a live context and a text that outlives the call.
+        check(unsafe { (self.rados().rados_remove)(self.raw, object.as_ptr()) }).map(drop)
+    }
+
     /// Sets a key of an object's map; the object is made if it is not there.
     pub(super) fn set_key(&self, object: &str, key: &str, value: &[u8]) -> Result<(), Errno> {
         let (object, key) = (text(object)?, text(key)?);

@@ -65,7 +65,7 @@ impl Drop for Held<'_> {
 }
 
 /// The images of a staging: the input's bytes, and the disk converted from them.
-fn staged(pool: &Pool, staging: &str) -> [String; 2] {
+pub(super) fn staged(pool: &Pool, staging: &str) -> [String; 2] {
     let digest = hex(&Sha256::digest(staging.as_bytes()));
     let data = names::staging(&pool.place.prefix(), &digest);
     let disk = format!("{data}.d");
@@ -198,7 +198,7 @@ impl Work<'_> {
         let note = found::written(self.s.note.as_ref().map(|n| imported.told_in(n)).as_ref());
         let mark = Mark { imported: Some(imported.clone()), note, ..self.site.mark(&what, 0) };
         pool.set_mark(&id, &mark).map_err(fail)?;
-        pool.io.rename(name, &self.site.name(&what)).map_err(fail)?;
+        pool.rename(name, &self.site.name(&what)).map_err(fail)?;
         Ok(imported)
     }
 

@@ -214,18 +214,47 @@ impl Pool {
         match self.io.trash(name) {
             Err(Errno::ENOSYS) => {
                 let id = self.id_of(name)?.ok_or(Errno::ENOENT)?;
-                self.io.rename(name, &gone(&self.place.prefix(), &id))
+                self.rename(name, &gone(&self.place.prefix(), &id))
             }
             done => done,
         }
     }
 
-    /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once. The trash takes
-    /// what a client that died a moment ago still watches; a removal would be refused for half a minute.
+    /// Gives an image another name. librbd writes the new name's object, then changes the directory, then removes the old name's object;
+    /// one that was cut off between them is refused for ever by a second one, since the new name is taken: it is gone on with here.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Errno> {
+        let renamed = self.io.rename(from, to);
+        if renamed != Err(Errno::EEXIST) {
+            return renamed;
+        }
+        let Some(id) = self.id_of(from)? else { return Err(Errno::ENOENT) };
+        if self.id_of(to)?.is_none_or(|other| other != id) {
+            return renamed;
+        }
+        if self.is_listed(&id, to)? {
+            return self.drop_name(from).map(drop);
+        }
+        self.drop_name(to)?;
+        self.io.rename(from, to)
+    }
+
+    /// Whether the directory has an image under that name. One that is renamed has two names for a moment, and this is the one that counts.
+    pub(super) fn is_listed(&self, id: &str, name: &str) -> Result<bool, Errno> {
+        Ok(self.name_of(id)?.is_some_and(|listed| listed == name))
+    }
+
+    /// Removes the object of a name that is not, or no longer, its image's. False: there is none.
+    pub(super) fn drop_name(&self, name: &str) -> Result<bool, Errno> {
+        absent(self.io.remove_object(&id_object(name))).map(|gone| gone.is_some())
+    }
+
+    /// Takes away what is not whole. What has not even come so far that the trash takes it is removed at once: an image in its making, a
+    /// name that leads to nothing. The trash takes what a client that died a moment ago still watches; a removal would be refused for half a
+    /// minute.
     pub(super) fn discard(&self, name: &str) -> Result<bool, Errno> {
         match self.trash(name) {
             Ok(()) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
+            Err(Errno::ENOENT) => self.drop_name(name),
             Err(_) => absent(self.io.remove(name)).map(|gone| gone.is_some()),
         }
     }
@@ -252,7 +281,7 @@ impl Pool {
 
     /// The id of the image of that name.
     pub(super) fn id_of(&self, name: &str) -> Result<Option<String>, Errno> {
-        let Some(bytes) = absent(self.io.read(&format!("rbd_id.{name}")))? else { return Ok(None) };
+        let Some(bytes) = absent(self.io.read(&id_object(name)))? else { return Ok(None) };
         let id = decode(&bytes).and_then(|b| std::str::from_utf8(b).ok()).filter(|id| !id.is_empty());
         Ok(id.map(str::to_owned))
     }
@@ -364,6 +393,11 @@ impl Pool {
             }
         }
     }
+}
+
+/// The object that holds the id of the image of that name.
+fn id_object(name: &str) -> String {
+    format!("rbd_id.{name}")
 }
 
 /// The object that holds what an image is.

@@ -97,6 +97,7 @@ library!(Rados in "librados" {
     fn rados_ioctx_destroy(Raw);
     fn rados_exec(Raw, Text, Text, Text, Text, usize, *mut c_char, usize) -> c_int;
     fn rados_read(Raw, Text, *mut c_char, usize, u64) -> c_int;
+    fn rados_remove(Raw, Text) -> c_int;
     fn rados_create_write_op() -> Raw;
     fn rados_release_write_op(Raw);
     fn rados_write_op_omap_set(Raw, *const Text, *const Text, *const usize, usize);

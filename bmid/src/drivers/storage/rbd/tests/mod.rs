@@ -9,6 +9,7 @@ mod chains;
 mod ends;
 mod imports;
 mod reach;
+mod renames;
 mod takeovers;
 
 use bmi::model::RbdExport;
