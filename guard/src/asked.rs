@@ -13,11 +13,12 @@ use std::ffi::c_int;
 pub mod ffi;
 
 /// Bytes of a header (RFC 7143, 11.2); the SCSI command stands in the last 16.
-const HEAD: usize = 48;
+pub(crate) const HEAD: usize = 48;
 /// Commands whose buffers are known. More are not joined.
 const MOST: usize = 1024;
 
-/// Where tgtd keeps each connection's header. It has one place for each, and reads that first of all.
+/// Where tgtd keeps each connection's header. It has one place for each, and reads that first of all; and one for what it says, which it
+/// writes first of all.
 #[derive(Default)]
 struct Heads(HashMap<c_int, Option<usize>>);
 
@@ -27,7 +28,7 @@ impl Heads {
         self.0.insert(fd, None);
     }
 
-    /// The place of a header that is whole with these bytes: `n` of `room` were read to `to`.
+    /// The place of a header that is whole with these bytes: `n` of `room` were read to `to`, or written from there.
     fn whole(&mut self, fd: c_int, to: usize, room: usize, n: usize) -> Option<usize> {
         let place = self.0.get_mut(&fd)?;
         if place.is_none() && room != HEAD {
@@ -49,6 +50,7 @@ struct Run {
 
 const MODE_SENSE: [u8; 2] = [0x1a, 0x5a];
 const WRITE_SAME: [u8; 2] = [0x41, 0x93];
+const READ: [u8; 4] = [0x08, 0x28, 0xa8, 0x88];
 /// Of WRITE SAME's second byte: protection, of which tgtd has none and refuses; giving back; what makes each block another.
 const PROTECTED: u8 = 0xe0;
 const UNMAP: u8 = 0x08;
@@ -84,6 +86,11 @@ fn looked(head: &mut [u8; HEAD]) -> Option<Run> {
     let run = Run { first: number(first), blocks: number(blocks) };
     // None means up to the disk's end, which is not known here.
     (run.blocks > 1 && cdb[1] & NUMBERED == 0 && !reads).then_some(run)
+}
+
+/// Whether tgtd may send more of its buffer than it has put there: it does for what has no answer. A read's is always full.
+fn answers_less(head: &[u8; HEAD]) -> bool {
+    head[0] & 0x3f == 0x01 && head[1] & 0x40 != 0 && !READ.contains(&head[32])
 }
 
 /// What a block is written to.

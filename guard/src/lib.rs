@@ -12,6 +12,7 @@
 //! - A block that a machine has written many times (WRITE SAME) is written with all of them at once, not in as many questions to Ceph ([`asked`]).
 //! - A command over whose answer tgtd falls is made one that it stands.
 //! - A connection that does not come from the network itself is closed at the door.
+//! - A machine that leaves iSCSI's protocol where tgtd takes its word for where data goes is cut off ([`talk`]).
 //!
 //! Into dnsmasq it is preloaded, too: news of other networks' addresses is kept from that ([`news`]).
 //!
@@ -22,3 +23,4 @@ pub mod ceph;
 pub mod door;
 pub mod ffi;
 pub mod news;
+pub mod talk;

@@ -82,6 +82,8 @@ fn said_by_own_kernel(mut command: Command, modules: &[&str], cluster: &Path, te
         command.args(["--module", module]);
     }
     command.arg("env").arg(format!("{ELSEWHERE}={}", cluster.display()));
+    // What repeats a test that goes by chance.
+    command.args(std::env::var("BMI_SEED").ok().map(|seed| format!("BMI_SEED={seed}")));
     command.arg(std::env::current_exe().unwrap()).args(["--nocapture", "--test-threads=1", "--exact"]).args(tests);
     let output = command.stdin(Stdio::null()).output().expect("nsenter");
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();

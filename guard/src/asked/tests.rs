@@ -135,3 +135,13 @@ fn a_flood_of_runs_that_are_never_written_takes_no_more_than_a_measure() {
     }
     assert_eq!(runs.turn(4_096, DISK, 512, 5_632), Turn::Done, "what has begun is kept");
 }
+
+#[test]
+fn only_a_reads_buffer_is_full_when_it_is_sent() {
+    for code in [0x08, 0x28, 0xa8, 0x88] {
+        assert!(!answers_less(&head(READS, 512, &[code])));
+    }
+    for cdb in [[0x12], [0x00], [0xa0], [0x5e]] {
+        assert!(answers_less(&head(READS, 512, &cdb)) && !answers_less(&head(WRITES, 512, &cdb)));
+    }
+}

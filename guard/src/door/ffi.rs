@@ -143,6 +143,8 @@ pub unsafe extern "C" fn posix_memalign(at: *mut *mut c_void, alignment: usize, 
         }
         UNCOUNTED.store(if counts { size } else { before + size }, Ordering::Relaxed);
     }
+    // tgtd reads and writes what fills the last word, too.
+    let size = size.max(1).saturating_add(3) & !3;
     // SAFETY: an alignment that is allowed; what is given is the caller's to free.
     let room = unsafe { libc::memalign(alignment, size) };
     if room.is_null() {
@@ -150,8 +152,10 @@ pub unsafe extern "C" fn posix_memalign(at: *mut *mut c_void, alignment: usize, 
     }
     // SAFETY: a place for the address, as the caller has promised.
     unsafe { *at = room };
-    if in_loop {
-        asked::given(room);
+    if in_loop && asked::given(room) {
+        // Else a machine is sent what others wrote.
+        // SAFETY: as many bytes as there is room for, given above.
+        unsafe { room.write_bytes(0, size) };
     }
     0
 }

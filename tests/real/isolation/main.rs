@@ -10,6 +10,7 @@ mod dhcp;
 mod floods;
 mod garbage;
 mod iscsi;
+mod lies;
 mod names;
 mod scripts;
 mod tagged;
