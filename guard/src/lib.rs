@@ -13,6 +13,7 @@
 //! - A command over whose answer tgtd falls is made one that it stands.
 //! - A connection that does not come from the network itself is closed at the door.
 //! - A machine that leaves iSCSI's protocol where tgtd takes its word for where data goes is cut off ([`talk`]).
+//! - What a machine does not take in time is kept, where tgtd would wait for it and do nothing else ([`out`]).
 //!
 //! Into dnsmasq it is preloaded, too: news of other networks' addresses is kept from that ([`news`]).
 //!
@@ -23,4 +24,5 @@ pub mod ceph;
 pub mod door;
 pub mod ffi;
 pub mod news;
+pub mod out;
 pub mod talk;

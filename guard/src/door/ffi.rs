@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use super::{ALL, Addresses, Crowd, Refused, Told, has_room};
 use crate::asked::ffi as asked;
+use crate::out::ffi as out;
 
 /// What the door remembers. tgtd takes connections in one thread; the lock is never waited for.
 #[derive(Default)]
@@ -46,19 +47,18 @@ pub unsafe extern "C" fn accept(socket: c_int, address: *mut libc::sockaddr, len
         return taken;
     }
     let now = Instant::now();
-    let refused = door(|door| {
-        let refused = door.judge(taken, now).err();
-        refused.into_iter().for_each(|why| door.told.add(why));
+    let judged = door(|door| {
+        let judged = door.judge(taken, now);
+        judged.err().into_iter().for_each(|why| door.told.add(why));
         if let (Some(text), Some(path)) = (door.told.text(now), told_at()) {
             // Nobody can be told that it cannot be told.
             let _ = std::fs::write(path, text);
         }
-        refused
+        judged
     });
-    if refused.is_some() {
-        return no_socket(taken);
-    }
+    let Ok(machines) = judged else { return no_socket(taken) };
     asked::begun(taken);
+    out::begun(taken, machines);
     taken
 }
 
@@ -76,11 +76,11 @@ fn no_socket(taken: c_int) -> c_int {
 }
 
 impl Door {
-    /// Not a connection over IP (the management socket), or one of the network's own that is not too many.
-    fn judge(&mut self, taken: c_int, now: Instant) -> Result<(), Refused> {
+    /// Not a connection over IP (the management socket), or a machine's, one of the network's own that is not too many: whether it is a machine's.
+    fn judge(&mut self, taken: c_int, now: Instant) -> Result<bool, Refused> {
         let (local, peer) = (ip_of(taken, libc::getsockname), ip_of(taken, libc::getpeername));
         let (local, peer) = match (local, peer) {
-            (Ok(None), _) => return Ok(()),
+            (Ok(None), _) => return Ok(false),
             (Ok(Some(local)), Ok(Some(peer))) => (local, peer),
             // Gone already, or nobody knows from where.
             _ => return Err(Refused::Elsewhere),
@@ -97,7 +97,7 @@ impl Door {
                 now.is_some_and(|now| (now.ip().to_canonical(), now.port()) == (peer.ip(), peer.port()))
             })
         };
-        if own || self.crowd.admits((taken, peer), most(), now, still) { Ok(()) } else { Err(Refused::TooMany) }
+        if own || self.crowd.admits((taken, peer), most(), now, still) { Ok(true) } else { Err(Refused::TooMany) }
     }
 }
 
@@ -168,7 +168,7 @@ fn used() -> usize {
 }
 
 /// The host's memory.
-fn host() -> usize {
+pub(crate) fn host() -> usize {
     static HOST: OnceLock<usize> = OnceLock::new();
     *HOST.get_or_init(|| {
         // SAFETY: plain questions.

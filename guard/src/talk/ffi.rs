@@ -1,28 +1,11 @@
-//! `write` and `setsockopt` as tgtd calls them for machines: the kernel's, and what it says is looked at. `lseek64`, which is asked of disks.
+//! `setsockopt` as tgtd calls it for machines: the kernel's, and it tells when something is said. `lseek64`, which is asked of disks.
 
 #![allow(unsafe_code, reason = "functions with a C library's names, called by C")]
 
 use std::ffi::{c_int, c_void};
 
 use super::no_disk;
-use crate::asked::HEAD;
 use crate::asked::ffi as asked;
-
-/// As libc's.
-///
-/// # Safety
-/// As libc's: `len` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn write(fd: c_int, from: *const c_void, len: usize) -> isize {
-    // SAFETY: the system call of that name, with the caller's arguments.
-    let done = unsafe { libc::syscall(libc::SYS_write, fd, from, len) as isize };
-    if let Some(n) = usize::try_from(done).ok().filter(|n| *n > 0 && len <= HEAD)
-        && asked::in_loop()
-    {
-        asked::wrote(fd, from, len, n);
-    }
-    done
-}
 
 /// As libc's. tgtd has a connection's packets held back while it writes one, and lets go of them after that.
 ///

@@ -55,8 +55,20 @@ pub fn is_closed(stream: &TcpStream, within: Duration) -> bool {
 
 /// Logs in on a connection: the status told, 0 is in.
 pub fn log_in(stream: &mut TcpStream, iqn: &str, initiator: &str, session: u32) -> std::io::Result<u16> {
+    log_in_for(8_192, stream, iqn, initiator, session)
+}
+
+/// The same, to get so many bytes in a packet.
+pub fn log_in_for(
+    length: u32,
+    stream: &mut TcpStream,
+    iqn: &str,
+    initiator: &str,
+    session: u32,
+) -> std::io::Result<u16> {
     let keys = format!(
-        "InitiatorName={initiator}\0TargetName={iqn}\0SessionType=Normal\0AuthMethod=None\0HeaderDigest=None\0DataDigest=None\0"
+        "InitiatorName={initiator}\0TargetName={iqn}\0SessionType=Normal\0AuthMethod=None\0HeaderDigest=None\0DataDigest=None\0\
+         MaxRecvDataSegmentLength={length}\0"
     );
     let isid = [&[0x80, 0x12][..], &session.to_be_bytes()].concat();
     stream.write_all(&packet(0x43, 0x87, &[(8, &isid), (19, &[1]), (27, &[1])], keys.as_bytes()))?;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use super::bench::{A, Bench, attack, tgtd};
 use super::floods::{portal, while_b_works};
-use super::iscsi::{command, dial, log_in, packet};
+use super::iscsi::{command, dial, log_in, log_in_for, packet};
 use super::names::logs_in;
 use super::wire::at;
 
@@ -202,5 +202,38 @@ fn lies_about_data_end_no_tgtd() {
                 stands(bench, name, true, |s| drop(s.write_all(&packets.concat())));
             }
         });
+    });
+}
+
+#[test]
+fn a_machine_that_takes_none_of_what_it_asked_for_keeps_no_other_of_its_network_waiting() {
+    let name = "isolation::lies::a_machine_that_takes_none_of_what_it_asked_for_keeps_no_other_of_its_network_waiting";
+    attack(name, |bench| {
+        let before = tgtd(bench, A);
+        // More in one packet than any kernel keeps for a connection.
+        let (length, all) = (8 << 20, 2);
+        let mut stream = at("a", || {
+            let mut stream = dial(portal(bench, A), None).unwrap();
+            let told = log_in_for(length - 4, &mut stream, bench.of(A, "iqn"), bench.of(A, "initiator"), 78);
+            assert_eq!(told.unwrap(), 0);
+            let reads = (2..2 + all).map(|n| command(READ, length, n, &blocks(0x88, length / 512)));
+            let asks: Vec<u8> = std::iter::once(command(0x81, 0, 1, &[])).chain(reads).flatten().collect();
+            stream.write_all(&asks).unwrap();
+            // The first answer, and some of the next: that one is on its way.
+            answer(&mut stream);
+            stream.read_exact(&mut [0; 4_096]).unwrap();
+            stream
+        });
+        let mut other = logs_in(bench, "a2", A, A).expect("another machine logs in");
+        other.write(16, &[7; 512]).expect("and works");
+        assert_eq!(other.read(16, 1).unwrap(), [7; 512]);
+        // Nothing of it is lost: each read has a packet of nearly all, and one of the rest.
+        let left = all as usize * (length as usize + 2 * 48) - 4_096;
+        assert_eq!(std::io::copy(&mut (&mut stream).take(left as u64), &mut std::io::sink()).unwrap(), left as u64);
+        stream
+            .write_all(&packet(0x40, 0x80, &[(16, &[3; 4]), (20, &[255; 4]), (24, &[0, 0, 0, 9])], b"there"))
+            .unwrap();
+        assert_eq!(answer(&mut stream)[0], 0x20, "its session goes on");
+        assert_eq!(tgtd(bench, A), before);
     });
 }
