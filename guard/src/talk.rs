@@ -88,11 +88,22 @@ pub(crate) struct Talk {
     unanswered: u32,
     pings: u32,
     since: Option<Instant>,
+    /// Pings without an answer that tgtd has not come to.
+    silent: u32,
 }
 
 impl Default for Talk {
     fn default() -> Talk {
-        Talk { logged_in: false, next: 0, more: 0, writes: HashMap::new(), unanswered: 0, pings: PINGS, since: None }
+        Talk {
+            logged_in: false,
+            next: 0,
+            more: 0,
+            writes: HashMap::new(),
+            unanswered: 0,
+            pings: PINGS,
+            since: None,
+            silent: 0,
+        }
     }
 }
 
@@ -132,7 +143,12 @@ impl Talk {
             self.next = self.next.wrapping_add(1);
         }
         match kind {
-            op::PING if tag == NONE => return ok(self.pings_again(now())),
+            op::PING if tag == NONE => {
+                ok(self.pings_again(now()))?;
+                // One with data is not all there yet.
+                self.silent += u32::from(length == 0);
+                return Some(());
+            }
             op::PING => {}
             op::COMMAND => self.commands(head, tag, length)?,
             op::MANAGE | op::LOGOUT => ok(length == 0)?,
@@ -246,6 +262,12 @@ impl Talk {
                 write.turn = Turn::Asked(by, from, to);
             }
         }
+    }
+
+    /// tgtd has nothing more to say, it says. So it does, too, when it comes to a ping that wants no answer, whatever is behind that: a
+    /// command that came with such a ping would be answered when something else happens.
+    pub(crate) fn has_more_to_say(&mut self) -> bool {
+        self.silent.checked_sub(1).inspect(|left| self.silent = *left).is_some()
     }
 
     fn answered(&mut self) {

@@ -151,3 +151,8 @@ pub(crate) fn said(fd: c_int) {
         seen.talk(fd, |talk, _| talk.said());
     }
 }
+
+/// The loop has nothing more to say on a connection, it says: whether that may be wrong.
+pub(crate) fn has_more_to_say(fd: c_int) -> bool {
+    lock(&SEEN).as_mut().and_then(|seen| seen.talk(fd, |talk, _| talk.has_more_to_say())).unwrap_or(false)
+}

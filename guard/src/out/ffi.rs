@@ -5,7 +5,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Lines, Sent, most};
+use super::{Lines, OUT, Sent, most};
 use crate::asked::HEAD;
 use crate::asked::ffi as asked;
 use crate::door::ffi::host;
@@ -78,7 +78,7 @@ fn sends(fd: c_int, bytes: &[u8]) -> Sent {
     }
 }
 
-/// As libc's, but on a connection for which something is kept room is waited for, whatever tgtd waits for.
+/// As libc's, but on a connection for which something is kept room is waited for, whatever tgtd waits for; and once more where it may have forgotten an answer.
 ///
 /// # Safety
 /// As libc's: an event, or null where none is needed.
@@ -96,6 +96,9 @@ pub unsafe extern "C" fn epoll_ctl(on: c_int, what: c_int, fd: c_int, event: *mu
                 }
             }
             (_, Some(wanted)) => {
+                if wanted.events & OUT == 0 && asked::has_more_to_say(fd) {
+                    wanted.events |= OUT;
+                }
                 wanted.events = lines(|l| l.waits(fd, wanted.events, wanted.u64)).unwrap_or(wanted.events);
                 event = &raw mut *wanted;
             }

@@ -246,3 +246,13 @@ fn where_holes_are_is_not_asked_of_what_is_no_disk() {
     assert!(no_disk(0, libc::SEEK_HOLE) && no_disk(0, libc::SEEK_DATA));
     assert!(!no_disk(0, libc::SEEK_SET) && !no_disk(5, libc::SEEK_HOLE));
 }
+
+#[test]
+fn behind_each_ping_that_wants_no_answer_there_may_be_more_to_say() {
+    let mut talk = logged_in();
+    let ping = |length| header(op::PING | IMMEDIATE, FINAL, length, &[(16, NO_TAG), (20, 3)]);
+    assert!(!talk.has_more_to_say());
+    assert!(talk.goes(ping(0)) && talk.goes(ping(4)) && talk.goes(ping(0)));
+    assert!(talk.goes(header(op::PING | IMMEDIATE, FINAL, 0, &[(16, 3)])));
+    assert!(talk.has_more_to_say() && talk.has_more_to_say() && !talk.has_more_to_say());
+}

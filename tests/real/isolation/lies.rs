@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::bench::{A, Bench, attack, tgtd};
 use super::floods::{portal, while_b_works};
@@ -235,5 +236,23 @@ fn a_machine_that_takes_none_of_what_it_asked_for_keeps_no_other_of_its_network_
             .unwrap();
         assert_eq!(answer(&mut stream)[0], 0x20, "its session goes on");
         assert_eq!(tgtd(bench, A), before);
+    });
+}
+
+#[test]
+fn an_answer_behind_a_ping_that_wants_none_comes_by_itself() {
+    attack("isolation::lies::an_answer_behind_a_ping_that_wants_none_comes_by_itself", |bench| {
+        at("a", || {
+            let mut stream = dial(portal(bench, A), None).unwrap();
+            assert_eq!(log_in(&mut stream, bench.of(A, "iqn"), bench.of(A, "initiator"), 79).unwrap(), 0);
+            // tgtd itself asks every 20 s whether a machine is there, and remembers with that what it has forgotten: before
+            // the first of these or 20 s later.
+            stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+            for n in 1..8 {
+                let here = packet(0x40, 0x80, &[(16, &[255; 4]), (20, &[0, 0, 0, 9])], &[]);
+                stream.write_all(&[here, command(0x81, 0, n, &[])].concat()).unwrap();
+                while answer(&mut stream)[0] != 0x21 {}
+            }
+        });
     });
 }
