@@ -49,10 +49,22 @@ const WRITES: u8 = 0x20;
 const ORDER: u8 = 0x07;
 const SIMPLE: u8 = 0x01;
 
-/// Of persistent reservations: tgtd moves one that nobody has, and falls.
+/// Of persistent reservations: tgtd moves one that nobody has, and falls. One that all have it takes from who made it and keeps a hold of
+/// his, which it has given back.
 const RESERVE_OUT: u8 = 0x5f;
 const ACTION: u8 = 0x1f;
+const RESERVE: u8 = 1;
+const RELEASE: u8 = 2;
+const PREEMPT: u8 = 4;
 const REGISTER_AND_MOVE: u8 = 7;
+const OF_ALL: [u8; 2] = [7, 8];
+
+/// What is to be done with commands that are under way: these wait for them, and tgtd never answers one when another comes to wait for the
+/// same command. The third reaches all connections.
+const GIVES_UP: [u8; 3] = [1, 2, RESETS];
+const RESETS: u8 = 5;
+/// What tgtd answers that it cannot do.
+const NOTHING: u8 = 8;
 
 /// A write whose data is not all there yet.
 #[derive(Debug)]
@@ -76,6 +88,43 @@ enum Turn {
     Asked([u8; 4], u32, u32),
 }
 
+/// What connections have together that is bounded together.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Commands without an answer.
+    unanswered: u32,
+    /// Reservations that all may have.
+    of_all: u32,
+    /// What waits for commands to be given up, and what of that reaches all.
+    gives_up: u32,
+    resets: u32,
+}
+
+impl Load {
+    pub(crate) fn and(self, other: Load) -> Load {
+        Load {
+            unanswered: self.unanswered + other.unanswered,
+            of_all: self.of_all + other.of_all,
+            gives_up: self.gives_up + other.gives_up,
+            resets: self.resets + other.resets,
+        }
+    }
+
+    pub(crate) fn without(self, other: Load) -> Load {
+        Load {
+            unanswered: self.unanswered.saturating_sub(other.unanswered),
+            of_all: self.of_all.saturating_sub(other.of_all),
+            gives_up: self.gives_up.saturating_sub(other.gives_up),
+            resets: self.resets.saturating_sub(other.resets),
+        }
+    }
+
+    /// When its connection has ended: reservations last.
+    pub(crate) fn lasts(self) -> Load {
+        Load { of_all: self.of_all, ..Load::default() }
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Talk {
@@ -90,6 +139,12 @@ pub(crate) struct Talk {
     since: Option<Instant>,
     /// Pings without an answer that tgtd has not come to.
     silent: u32,
+    /// Disks that it may have reserved for all, and more of them than are told apart.
+    of_all: Vec<[u8; 8]>,
+    /// A command that lets go of one, while nothing else is under way.
+    releases: Option<([u8; 4], [u8; 8])>,
+    /// What waits for commands to be given up.
+    gives_up: Option<([u8; 4], u8)>,
 }
 
 impl Default for Talk {
@@ -103,6 +158,9 @@ impl Default for Talk {
             pings: PINGS,
             since: None,
             silent: 0,
+            of_all: Vec::new(),
+            releases: None,
+            gives_up: None,
         }
     }
 }
@@ -116,13 +174,15 @@ fn padded(length: u32) -> u32 {
 }
 
 impl Talk {
-    /// A machine's header: whether it goes on to tgtd, perhaps as another that tgtd stands. `others` are the commands of other connections that have no answer.
-    pub(crate) fn says(&mut self, head: &mut [u8; HEAD], others: u32, now: impl FnOnce() -> Instant) -> bool {
+    /// A machine's header: whether it goes on to tgtd, perhaps as another that tgtd stands. `others` is what other connections have.
+    pub(crate) fn says(&mut self, head: &mut [u8; HEAD], others: Load, now: impl FnOnce() -> Instant) -> bool {
         self.may_say(head, others, now).is_some()
     }
 
-    fn may_say(&mut self, head: &mut [u8; HEAD], others: u32, now: impl FnOnce() -> Instant) -> Option<()> {
+    fn may_say(&mut self, head: &mut [u8; HEAD], others: Load, now: impl FnOnce() -> Instant) -> Option<()> {
         let ok = |it: bool| it.then_some(());
+        // What lets go of a reservation has to be alone, or its answer may be another's.
+        let releases = self.releases.take();
         let (kind, immediate) = (head[0] & KIND, head[0] & IMMEDIATE != 0);
         let (tag, length) = (word(head, 16), u32::from_be_bytes([0, head[5], head[6], head[7]]));
         let sequence = u32::from_be_bytes(word(head, 24));
@@ -150,18 +210,26 @@ impl Talk {
                 return Some(());
             }
             op::PING => {}
-            op::COMMAND => self.commands(head, tag, length)?,
-            op::MANAGE | op::LOGOUT => ok(length == 0)?,
+            op::COMMAND => self.commands(head, tag, length, others)?,
+            op::MANAGE => {
+                ok(length == 0)?;
+                self.manages(head, tag, others);
+            }
+            op::LOGOUT => ok(length == 0)?,
             // Where they are none of its business tgtd ends the connection itself.
             op::TEXT | op::LOGIN => {
                 self.next = sequence.wrapping_add(u32::from(!immediate));
                 return Some(());
             }
-            op::DATA => return self.sends(head, tag, length),
+            op::DATA => {
+                self.releases = releases;
+                return self.sends(head, tag, length);
+            }
             _ => return None,
         }
         self.unanswered += 1;
-        ok(self.unanswered <= UNANSWERED && (self.unanswered <= FEW || others + self.unanswered <= ALL_UNANSWERED))
+        ok(self.unanswered <= UNANSWERED
+            && (self.unanswered <= FEW || others.unanswered + self.unanswered <= ALL_UNANSWERED))
     }
 
     /// Whether another ping without an answer is no flood.
@@ -175,7 +243,47 @@ impl Talk {
         self.pings.checked_sub(1).inspect(|left| self.pings = *left).is_some()
     }
 
-    fn commands(&mut self, head: &mut [u8; HEAD], tag: [u8; 4], length: u32) -> Option<()> {
+    /// Whether something else waits for the same commands.
+    fn manages(&mut self, head: &mut [u8; HEAD], tag: [u8; 4], others: Load) {
+        let what = head[1] & !FINAL;
+        if !GIVES_UP.contains(&what) {
+            return;
+        }
+        if self.gives_up.is_some() || others.resets > 0 || (what == RESETS && others.gives_up > 0) {
+            head[1] = FINAL | NOTHING;
+        } else {
+            self.gives_up = Some((tag, what));
+        }
+    }
+
+    /// Reservations that all may have are known, and while there is one nobody takes any.
+    fn reserves(&mut self, head: &mut [u8; HEAD], tag: [u8; 4], others: Load) {
+        let mut disk = [0; 8];
+        disk.copy_from_slice(&head[8..16]);
+        let (action, of_all) = (head[33] & ACTION, OF_ALL.contains(&(head[34] & 0x0f)));
+        let refused = match action {
+            REGISTER_AND_MOVE => true,
+            PREEMPT => of_all || others.of_all > 0 || !self.of_all.is_empty(),
+            RESERVE if of_all && !self.of_all.contains(&disk) => {
+                let many = self.of_all.len() >= FEW as usize;
+                if !many {
+                    self.of_all.push(disk);
+                }
+                many
+            }
+            RELEASE if self.unanswered == 0 => {
+                self.releases = Some((tag, disk));
+                false
+            }
+            _ => false,
+        };
+        if refused {
+            // There is none of that number, and tgtd says so.
+            head[33] |= ACTION;
+        }
+    }
+
+    fn commands(&mut self, head: &mut [u8; HEAD], tag: [u8; 4], length: u32, others: Load) -> Option<()> {
         let all = u32::from_be_bytes(word(head, 20));
         let writes = head[1] & WRITES != 0;
         if all > DATA || length > if writes { all } else { 0 } {
@@ -186,9 +294,8 @@ impl Talk {
             // Of commands that wait for others tgtd loses track when they are to be given up.
             head[1] = head[1] & !ORDER | SIMPLE;
         }
-        if head[32] == RESERVE_OUT && head[33] & ACTION == REGISTER_AND_MOVE {
-            // There is none of that number, and tgtd says so.
-            head[33] |= ACTION;
+        if head[32] == RESERVE_OUT {
+            self.reserves(head, tag, others);
         }
         match self.writes.entry(tag) {
             // Whose the data is that comes would be known to neither.
@@ -241,7 +348,18 @@ impl Talk {
         let tag = word(head, 16);
         match head[0] & KIND {
             op::LOGGED_IN => self.logged_in |= head[36] == 0 && head[1] & 0x83 == 0x83,
-            op::DONE | op::MANAGED | op::LOGGED_OUT => self.answered(),
+            op::DONE => {
+                if let Some((_, disk)) = self.releases.take().filter(|(by, _)| *by == tag && head[2..4] == [0, 0]) {
+                    self.of_all.retain(|of| *of != disk);
+                }
+                self.answered();
+            }
+            op::MANAGED => {
+                // What cannot be done is answered at once, and by any tag.
+                self.gives_up.take_if(|(by, _)| *by == tag && head[2] <= 1);
+                self.answered();
+            }
+            op::LOGGED_OUT => self.answered(),
             op::READ if head[1] & 1 != 0 => self.answered(),
             op::PINGED if tag != NONE => self.answered(),
             op::READY => {
@@ -274,8 +392,13 @@ impl Talk {
         self.unanswered = self.unanswered.saturating_sub(1);
     }
 
-    pub(crate) fn unanswered(&self) -> u32 {
-        self.unanswered
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            unanswered: self.unanswered,
+            of_all: self.of_all.len() as u32,
+            gives_up: u32::from(self.gives_up.is_some()),
+            resets: u32::from(self.gives_up.is_some_and(|(_, what)| what == RESETS)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{Disk, HEAD, Heads, Run, Runs, Turn, answers_less, looked};
-use crate::talk::Talk;
+use crate::talk::{Load, Talk};
 
 /// What may follow a header and is no data, by a header's word.
 const FOLLOWS: usize = 255 * 4;
@@ -22,20 +22,27 @@ struct Seen {
     heads: Heads,
     answers: Heads,
     talks: HashMap<c_int, Talk>,
-    /// Commands of all connections that have no answer.
-    unanswered: u32,
+    /// What all of them have together.
+    load: Load,
     last: Option<Run>,
     blank: bool,
 }
 
 impl Seen {
     /// Something is said on a connection, if it is a machine's.
-    fn talk<T>(&mut self, fd: c_int, f: impl FnOnce(&mut Talk, u32) -> T) -> Option<T> {
+    fn talk<T>(&mut self, fd: c_int, f: impl FnOnce(&mut Talk, Load) -> T) -> Option<T> {
         let talk = self.talks.get_mut(&fd)?;
-        let others = self.unanswered.saturating_sub(talk.unanswered());
+        let others = self.load.without(talk.load());
         let done = f(talk, others);
-        self.unanswered = others + talk.unanswered();
+        self.load = others.and(talk.load());
         Some(done)
+    }
+
+    /// A connection is no more.
+    fn ended(&mut self, fd: c_int) {
+        if let Some(talk) = self.talks.remove(&fd) {
+            self.load = self.load.without(talk.load()).and(talk.load().lasts());
+        }
     }
 }
 
@@ -71,10 +78,17 @@ pub(crate) fn in_loop() -> bool {
 pub(crate) fn begun(fd: c_int) {
     let mut seen = lock(&SEEN);
     let seen = seen.get_or_insert_default();
-    seen.talk(fd, |talk, _| *talk = Talk::default());
+    seen.ended(fd);
     seen.heads.begun(fd);
     seen.answers.begun(fd);
     seen.talks.entry(fd).or_default();
+}
+
+/// The loop has closed a file.
+pub(crate) fn ended(fd: c_int) {
+    if let Some(seen) = lock(&SEEN).as_mut() {
+        seen.ended(fd);
+    }
 }
 
 /// The loop got a buffer for a machine's data: that of the command whose header it read last, if it is the first since. Whether it must be blank.

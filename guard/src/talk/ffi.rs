@@ -1,4 +1,4 @@
-//! `setsockopt` as tgtd calls it for machines: the kernel's, and it tells when something is said. `lseek64`, which is asked of disks.
+//! `setsockopt` and `close` as tgtd calls them for machines: the kernel's, and they tell when something is said and when a connection is no more. `lseek64`, which is asked of disks.
 
 #![allow(unsafe_code, reason = "functions with a C library's names, called by C")]
 
@@ -44,4 +44,17 @@ pub unsafe extern "C" fn lseek64(fd: c_int, offset: i64, whence: c_int) -> i64 {
     }
     // SAFETY: the system call of that name, with the caller's arguments.
     unsafe { libc::syscall(libc::SYS_lseek, fd, offset, whence) }
+}
+
+/// As libc's.
+///
+/// # Safety
+/// As libc's, which takes anything.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn close(fd: c_int) -> c_int {
+    if asked::in_loop() {
+        asked::ended(fd);
+    }
+    // SAFETY: the system call of that name, with the caller's argument.
+    unsafe { libc::syscall(libc::SYS_close, fd) as c_int }
 }

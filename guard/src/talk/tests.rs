@@ -34,7 +34,7 @@ trait Says {
 
 impl Says for Talk {
     fn goes(&mut self, mut head: [u8; HEAD]) -> bool {
-        self.says(&mut head, 0, Instant::now)
+        self.says(&mut head, Load::default(), Instant::now)
     }
 
     fn asks(&mut self, tag: u32, by: u32, at: u32, length: u32) {
@@ -66,7 +66,7 @@ fn who_has_not_logged_in_can_do_that_and_nothing_else() {
     }
     let mut talk = Talk::default();
     let mut head = header(0x43, 0x81, 0, &[(12, 0x0102_0304)]);
-    assert!(talk.says(&mut head, 0, Instant::now));
+    assert!(talk.says(&mut head, Load::default(), Instant::now));
     assert_eq!(head[12..16], [1, 2, 0, 0], "a session of its own");
     for (flags, class) in [(0x81, 0), (0x04, 0), (0x87, 2)] {
         let mut answer = header(op::LOGGED_IN, flags, 0, &[]);
@@ -198,7 +198,7 @@ fn what_tgtd_loses_track_of_is_said_otherwise() {
         let mut talk = logged_in();
         let mut head = command(&talk, flags, 5, 24, 24);
         head[32..32 + cdb.len()].copy_from_slice(cdb);
-        assert!(talk.says(&mut head, 0, Instant::now));
+        assert!(talk.says(&mut head, Load::default(), Instant::now));
         (head[1], head[33])
     };
     assert_eq!(said(WRITES | SIMPLE, &[]).0, WRITE, "all is there, whatever it says");
@@ -224,18 +224,19 @@ fn commands_without_an_answer_are_bounded_and_answers_make_room() {
     talk.heard(&answer(op::READ, FINAL, 3));
     talk.heard(&answer(op::READY, FINAL, 3));
     assert!(!talk.goes(last), "none of these was an answer");
+    let full = Load { unanswered: ALL_UNANSWERED, ..Load::default() };
     let mut few = logged_in();
     for n in 0..FEW {
-        assert!(few.says(&mut ping(n), ALL_UNANSWERED, Instant::now), "some for everybody");
+        assert!(few.says(&mut ping(n), full, Instant::now), "some for everybody");
     }
-    assert!(!few.says(&mut ping(0), ALL_UNANSWERED, Instant::now));
+    assert!(!few.says(&mut ping(0), full, Instant::now));
 }
 
 #[test]
 fn pings_that_want_no_answer_may_come_for_ever_but_not_at_once() {
     let (mut talk, begun) = (logged_in(), Instant::now());
     let mut ping = header(op::PING | IMMEDIATE, FINAL, 0, &[(16, NO_TAG), (20, 3)]);
-    let mut at = |ms: u64| talk.says(&mut ping, 0, || begun + Duration::from_millis(ms));
+    let mut at = |ms: u64| talk.says(&mut ping, Load::default(), || begun + Duration::from_millis(ms));
     assert!((0..2_000).all(|n| at(n * 100)));
     assert!((0..PINGS).all(|_| at(200_000)));
     assert!(!at(200_050) && at(200_100) && !at(200_101));
@@ -255,4 +256,70 @@ fn behind_each_ping_that_wants_no_answer_there_may_be_more_to_say() {
     assert!(talk.goes(ping(0)) && talk.goes(ping(4)) && talk.goes(ping(0)));
     assert!(talk.goes(header(op::PING | IMMEDIATE, FINAL, 0, &[(16, 3)])));
     assert!(talk.has_more_to_say() && talk.has_more_to_say() && !talk.has_more_to_say());
+}
+
+/// A persistent reservation's action and kind, by a tag: what tgtd gets.
+fn reserves(talk: &mut Talk, (action, of): (u8, u8), tag: u32, others: Load) -> u8 {
+    let mut head = command(talk, WRITE, tag, 24, 24);
+    (head[9], head[32], head[33], head[34]) = (1, 0x5f, action, of);
+    assert!(talk.says(&mut head, others, Instant::now));
+    head[33]
+}
+
+fn done(status: u8, tag: u32) -> [u8; HEAD] {
+    let mut head = answer(op::DONE, FINAL, tag);
+    head[3] = status;
+    head
+}
+
+#[test]
+fn nobody_takes_a_reservation_while_all_may_have_one() {
+    let none = Load::default();
+    let mut talk = logged_in();
+    assert_eq!(reserves(&mut talk, (PREEMPT, 5), 1, none), PREEMPT);
+    assert_eq!(reserves(&mut talk, (PREEMPT, 7), 2, none), 0x1f);
+    assert_eq!(reserves(&mut talk, (RESERVE, 8), 3, none), RESERVE);
+    let held = talk.load();
+    assert_eq!((held.of_all, held.lasts().of_all, held.lasts().unanswered), (1, 1, 0));
+    assert_eq!(reserves(&mut logged_in(), (PREEMPT, 5), 1, held), 0x1f, "of another connection");
+    (1..4).for_each(|tag| talk.heard(&done(0, tag)));
+    let release = |talk: &mut Talk, status, tag| {
+        reserves(talk, (RELEASE, 8), 4, none);
+        talk.heard(&done(status, tag));
+        talk.heard(&done(0, 4));
+        talk.load().of_all
+    };
+    assert_eq!((release(&mut talk, 0x18, 4), release(&mut talk, 0, 5)), (1, 1), "not so, or another's answer");
+    assert_eq!(reserves(&mut talk, (RELEASE, 8), 6, none), RELEASE);
+    assert!(talk.goes(header(op::PING | IMMEDIATE, FINAL, 0, &[(16, 9)])));
+    talk.heard(&done(0, 6));
+    assert_eq!(talk.load().of_all, 1, "not alone");
+    talk.heard(&answer(op::PINGED, FINAL, 9));
+    assert_eq!(release(&mut talk, 0, 4), 0);
+    assert_eq!(reserves(&mut talk, (PREEMPT, 5), 7, none), PREEMPT);
+}
+
+#[test]
+fn one_at_a_time_waits_for_commands_to_be_given_up() {
+    let manage = |talk: &mut Talk, what: u8, tag: u32, others: Load| {
+        let mut head = header(op::MANAGE | IMMEDIATE, FINAL | what, 0, &[(16, tag)]);
+        assert!(talk.says(&mut head, others, Instant::now));
+        head[1] & !FINAL
+    };
+    let (none, mut talk) = (Load::default(), logged_in());
+    assert_eq!(manage(&mut talk, 1, 1, none), 1);
+    let waits = talk.load();
+    assert_eq!(
+        (manage(&mut talk, 1, 2, none), manage(&mut talk, 5, 1, none), manage(&mut talk, 6, 1, none)),
+        (8, 8, 6)
+    );
+    let mut refused = answer(op::MANAGED, FINAL, 1);
+    refused[2] = 5;
+    talk.heard(&refused);
+    assert_eq!(manage(&mut talk, 2, 3, none), 8, "that was none of its answer");
+    assert_eq!((manage(&mut logged_in(), 1, 1, waits), manage(&mut logged_in(), 5, 1, waits)), (1, 8), "elsewhere");
+    talk.heard(&answer(op::MANAGED, FINAL, 1));
+    assert_eq!(manage(&mut talk, 5, 4, none), 5);
+    assert_eq!(manage(&mut logged_in(), 1, 1, talk.load()), 8, "one that reaches all");
+    assert_eq!(none.and(talk.load()).without(talk.load()), none);
 }

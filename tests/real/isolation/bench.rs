@@ -10,7 +10,7 @@ use crate::house::{disk, inside, sh, tries};
 use crate::rig::{Answer, Rig};
 
 /// All attacks, by their whole names.
-const ATTACKS: [&str; 17] = [
+const ATTACKS: [&str; 18] = [
     "isolation::names::targets_of_another_network_are_not_told_and_not_reached",
     "isolation::scripts::a_boot_script_of_another_network_is_not_to_be_had",
     "isolation::scripts::a_file_beside_the_boot_files_is_not_to_be_had_by_any_path",
@@ -25,6 +25,7 @@ const ATTACKS: [&str; 17] = [
     "isolation::lies::lies_about_data_end_no_tgtd",
     "isolation::lies::a_machine_that_takes_none_of_what_it_asked_for_keeps_no_other_of_its_network_waiting",
     "isolation::lies::an_answer_behind_a_ping_that_wants_none_comes_by_itself",
+    "isolation::lies::what_is_given_up_twice_keeps_no_connection",
     "isolation::taken::leases_taken_under_invented_macs_leave_provisioned_machines_theirs_and_are_bounded",
     "isolation::taken::boot_files_that_are_asked_for_and_never_taken_keep_no_other_network_waiting",
     "isolation::names::nothing_but_what_a_network_needs_listens_on_its_address",

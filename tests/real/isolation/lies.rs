@@ -3,11 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bench::{A, Bench, attack, tgtd};
 use super::floods::{portal, while_b_works};
-use super::iscsi::{command, dial, log_in, log_in_for, packet};
+use super::iscsi::{PATIENCE, command, dial, log_in, log_in_for, packet};
 use super::names::logs_in;
 use super::wire::at;
 
@@ -254,5 +254,29 @@ fn an_answer_behind_a_ping_that_wants_none_comes_by_itself() {
                 while answer(&mut stream)[0] != 0x21 {}
             }
         });
+    });
+}
+
+#[test]
+fn what_is_given_up_twice_keeps_no_connection() {
+    attack("isolation::lies::what_is_given_up_twice_keeps_no_connection", |bench| {
+        let files = || std::fs::read_dir(format!("/proc/{}/fd", tgtd(bench, A))).unwrap().count();
+        let before = files();
+        at("a", || {
+            for session in 0..3 {
+                let mut stream = dial(portal(bench, A), None).unwrap();
+                let told = log_in(&mut stream, bench.of(A, "iqn"), bench.of(A, "initiator"), 80 + session);
+                assert_eq!(told.unwrap(), 0);
+                let said: Vec<u8> = reads().chain([reset(20), reset(20)]).flatten().collect();
+                stream.write_all(&said).unwrap();
+                // Until the first of these is answered.
+                while answer(&mut stream)[0] != 0x22 {}
+            }
+        });
+        let end = Instant::now() + PATIENCE;
+        while files() > before {
+            assert!(Instant::now() < end, "{} files, {before} before", files());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     });
 }
