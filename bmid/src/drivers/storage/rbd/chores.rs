@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bmi::model::Id;
 use nix::errno::Errno;
 
-use super::image::ffi::{Image, Which};
+use super::image::ffi::Which;
 use super::pool::{Pool, absent};
-use super::{import, names, store};
+use super::{import, names, trash};
 use crate::drivers::DriverError;
 
 /// How long what has to wait is left alone.
@@ -52,7 +52,7 @@ impl Chores {
 pub(super) fn clear_up(pool: Arc<Pool>) {
     let clear = move || {
         for _ in 0..TRIES {
-            if !store::purge(&pool, |name| names::read(&pool.place.prefix(), name).is_some()) {
+            if !trash::purge(&pool, |name| names::read(&pool.place.prefix(), name).is_some()) {
                 return;
             }
             std::thread::sleep(TRY_AGAIN);
@@ -76,14 +76,14 @@ fn work(pool: &Weak<Pool>, datastore: Id, rung: &Receiver<()>) {
 }
 
 /// Does what can be done now. True: something has to wait.
-fn sweep(pool: &Pool, datastore: Id) -> bool {
+fn sweep(pool: &Arc<Pool>, datastore: Id) -> bool {
     let flat = format!("flat.{datastore}.");
     let mut left = match pool.entries::<String>(&flat) {
         Ok(found) => found.iter().map(|(key, _)| flatten(pool, key, &key[flat.len()..])).fold(false, |a, b| a | b),
         Err(_) => true,
     };
     forget_imports(pool, datastore);
-    left |= store::purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
+    left |= trash::purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
     left
 }
 
@@ -99,18 +99,9 @@ fn forget_imports(pool: &Pool, datastore: Id) {
     }
 }
 
-/// Opens an image for work that leaves room for what somebody waits for: librbd's ten requests at once fill a small cluster. An
-/// image keeps the options of the moment it was opened; another one opened in that moment only works as gently.
-fn open_gently(pool: &Pool, id: &str) -> Result<Image, Errno> {
-    const AT_ONCE: &str = "rbd_concurrent_management_ops";
-    pool.cluster.set(AT_ONCE, "2")?;
-    let opened = pool.open(Which::Id(id));
-    pool.cluster.set(AT_ONCE, "10").and(opened)
-}
-
 /// Flattens one image; true: it has to wait. Its users go on meanwhile.
 fn flatten(pool: &Pool, key: &str, id: &str) -> bool {
-    let flat = match absent(open_gently(pool, id)) {
+    let flat = match absent(pool.open(Which::Id(id))) {
         // EINVAL: it has no parent, an earlier try came so far.
         Ok(Some(image)) => match image.flatten() {
             Ok(()) | Err(Errno::EINVAL) => true,

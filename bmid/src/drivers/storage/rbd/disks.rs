@@ -190,10 +190,12 @@ impl Site<'_> {
         let again = |parent: &Parent| self.pool.io.make_clone(&self.pool.io, &parent.image, &parent.snap, &name);
         let mut cloned = again(&parent);
         match cloned {
-            Err(Errno::EEXIST) if ordinary => {
+            Err(Errno::EEXIST) => {
                 if self.whole(&s.to, &tried, true)?.is_some() {
                     return Ok((Done::ALREADY, false));
                 }
+                // One whose maker died may be listed and lead nowhere yet.
+                self.pool.discard(&name).map_err(fail)?;
                 cloned = again(&parent);
             }
             // It is not where it was a moment ago.

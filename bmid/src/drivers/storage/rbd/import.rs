@@ -150,16 +150,35 @@ impl Work<'_> {
         let Some(input) = self.cx.input else {
             return stage.and_then(|s| s.arrived).ok_or_else(|| self.interrupted());
         };
-        let there = self.site.pool.id_of(&self.data).map_err(|e| self.fail(e))?.is_some();
-        let came = stage.filter(|_| there).map_or(0, |s| s.came);
-        self.note(came, None)?;
-        if !there {
-            self.site.pool.io.create(&self.data, 0).map_err(|e| self.fail(e))?;
+        if stage.is_none() {
+            // So that it is known what the image is, should nobody come back for it.
+            self.note(0, None)?;
         }
-        let image = self.site.pool.open(Which::Name(&self.data)).map_err(|e| self.fail(e))?;
+        let (image, new) = self.staging()?;
+        let came = stage.as_ref().filter(|_| !new).map_or(0, |s| s.came);
+        if stage.is_some() {
+            self.note(came, None)?;
+        }
         let arrived = receive(self.s, &image, came, input, self.cx, &|came| self.note(came, None))?;
         self.note(arrived.bytes, Some(arrived.clone()))?;
         Ok(arrived)
+    }
+
+    /// The image for the input's bytes, and whether it is new. One whose maker died in its first moment is listed and leads nowhere.
+    fn staging(&self) -> Result<(Image, bool), DriverError> {
+        let (pool, fail) = (self.site.pool, |e| self.fail(e));
+        let open = || pool.open(Which::Name(&self.data));
+        if let Some(image) = absent(open()).map_err(fail)? {
+            return Ok((image, false));
+        }
+        match pool.io.create(&self.data, 0) {
+            Err(Errno::EEXIST) => {
+                pool.discard(&self.data).map_err(fail)?;
+                pool.io.create(&self.data, 0).map_err(fail)?;
+            }
+            made => made.map_err(fail)?,
+        }
+        Ok((open().map_err(fail)?, true))
     }
 
     fn interrupted(&self) -> DriverError {

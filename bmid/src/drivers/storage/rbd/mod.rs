@@ -42,6 +42,7 @@ mod recent;
 mod store;
 mod survey;
 mod takeover;
+mod trash;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

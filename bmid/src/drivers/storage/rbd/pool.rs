@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::cluster::ffi::Cluster;
+use super::cluster::ffi::{Cluster, VALIDATES};
 use super::ffi::Io;
 use super::image::ffi::{Image, Which};
 use super::library::ffi::{Api, Missing};
@@ -125,17 +125,32 @@ impl Pool {
         place: &RbdPlace,
         api: &dyn Fn() -> Result<&'static Api, Missing>,
     ) -> Result<Pool, DriverError> {
+        Self::connect_with(place, api, &[])
+    }
+
+    /// Connects anew, with librbd looking whether the pool is one for images before it makes one; a release that has no such option looks.
+    pub(super) fn strict(&self) -> Result<Pool, DriverError> {
+        let option = self.cluster.setting(VALIDATES).is_ok().then_some((VALIDATES, "true"));
+        Self::connect_with(&self.place, &|| Ok(self.cluster.api()), option.as_slice())
+    }
+
+    fn connect_with(
+        place: &RbdPlace,
+        api: &dyn Fn() -> Result<&'static Api, Missing>,
+        more: &[(&str, &str)],
+    ) -> Result<Pool, DriverError> {
         let tried = format!("connect to pool {} as client.{} with {}", place.spec(), place.user, place.conf);
         let api = api().map_err(|e| missing(&tried, &e))?;
         readable(&tried, &place.conf, "the cluster's configuration", "copy it from a host of the cluster")?;
-        let mut options = vec![
+        let mut options = more.to_vec();
+        options.extend([
             ("client_mount_timeout", "5"),
             ("rados_mon_op_timeout", "5"),
             ("log_to_stderr", "false"),
             ("err_to_stderr", "false"),
             ("log_file", ""),
             ("admin_socket", ""),
-        ];
+        ]);
         if let Some(keyring) = &place.keyring {
             readable(&tried, keyring, "the keyring", KEY_FIX)?;
             options.push(("keyring", keyring));

@@ -117,8 +117,12 @@ pub(super) fn try_out(pool: &Pool, kernel: &Krbd, tried: &str) -> Result<(), Dri
     let image = tried_name(pool);
     let fail = |e| failed(tried, e);
     match pool.io.create(&image, 4 << 20) {
-        // An earlier try's, which may be mapped still.
-        Err(Errno::EEXIST) => {}
+        // An earlier try's, which may be mapped still, or was never whole.
+        Err(Errno::EEXIST) => {
+            clear(pool, kernel);
+            pool.discard(&image).map_err(fail)?;
+            pool.io.create(&image, 4 << 20).map_err(fail)?;
+        }
         made => made.map_err(fail)?,
     }
     let reach = reach(pool, &image, tried)?;

@@ -3,6 +3,8 @@
 //! The register holds its id and its engine's. Unless that is read and matches, nothing is planned, written or believed gone:
 //! a pool of another cluster looks exactly like an empty one.
 
+use std::sync::Arc;
+
 use bmi::model::{Bytes, Id, Kind, RbdPlace};
 use bmi::step::{Backing, DatastoreFacts, MakeStore, Seen, UnmakeStore};
 use nix::errno::Errno;
@@ -16,6 +18,7 @@ use super::pool::{Pool, absent, failed, store_key};
 use super::reach;
 use super::survey;
 use super::takeover::{self, Taken};
+use super::trash;
 use crate::drivers::DriverError;
 use crate::drivers::krbd::Krbd;
 
@@ -54,7 +57,7 @@ pub(super) fn open<'a>(pool: &'a Pool, datastore: Id) -> Result<Site<'a>, Driver
 }
 
 /// Makes it, or says whose it is. True: something was made.
-pub(super) fn make(pool: &Pool, s: &MakeStore, kernel: &Krbd) -> Result<bool, DriverError> {
+pub(super) fn make(pool: &Arc<Pool>, s: &MakeStore, kernel: &Krbd) -> Result<bool, DriverError> {
     let tried = format!("make a datastore in pool {}", pool.place.spec());
     let fail = |e| failed(&tried, e);
     let conflict = |entry: &StoreEntry| {
@@ -82,7 +85,7 @@ pub(super) fn make(pool: &Pool, s: &MakeStore, kernel: &Krbd) -> Result<bool, Dr
 }
 
 /// Takes it away if it is empty. True: something went.
-pub(super) fn unmake(pool: &Pool, s: &UnmakeStore, kernel: &Krbd) -> Result<bool, DriverError> {
+pub(super) fn unmake(pool: &Arc<Pool>, s: &UnmakeStore, kernel: &Krbd) -> Result<bool, DriverError> {
     let tried = format!("take datastore {} away from pool {}", s.datastore, pool.place.spec());
     let fail = |e| failed(&tried, e);
     if pool.entry::<StoreEntry>(&store_key(s.datastore)).map_err(fail)?.is_none() {
@@ -103,7 +106,7 @@ pub(super) fn unmake(pool: &Pool, s: &UnmakeStore, kernel: &Krbd) -> Result<bool
             absent(pool.trash(&name)).map_err(fail)?;
         }
     }
-    purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
+    trash::purge(pool, |name| names::read(&pool.place.prefix(), name).is_some());
     for kind in ["stage", "flat", "snap", "from"] {
         for (key, _) in pool.entries::<serde_json::Value>(&format!("{kind}.{}.", s.datastore)).map_err(fail)? {
             pool.remove_entry(&key).map_err(fail)?;
@@ -166,31 +169,6 @@ fn snapshot_of(key: &str) -> Option<bmi::step::Backing> {
     let (rest, _generation) = key.rsplit_once('.')?;
     let (_, id) = rest.rsplit_once('.')?;
     id.parse().ok().map(bmi::step::Backing::snapshot)
-}
-
-/// Removes from the trash what nobody needs any more, out of those whose name is `ours`. True: something has to wait, for its
-/// children or for Ceph.
-pub(super) fn purge(pool: &Pool, ours: impl Fn(&str) -> bool) -> bool {
-    let Ok(trashed) = pool.trashed() else { return true };
-    let mut left = false;
-    for (id, _) in trashed.into_iter().filter(|(_, name)| ours(name)) {
-        left |= emptied(pool, &id).is_err();
-    }
-    left
-}
-
-fn emptied(pool: &Pool, id: &str) -> Result<(), Errno> {
-    if !pool.snap_ids(id).unwrap_or_default().is_empty() {
-        let image = pool.open(Which::Id(id))?;
-        for snap in image.snaps()? {
-            absent(image.unsnap(&snap))?;
-        }
-        // What its last child should have taken along, and a client died in between: its children alone keep one.
-        for snap in pool.snap_ids(id)? {
-            absent(image.unsnap_by_id(snap))?;
-        }
-    }
-    absent(pool.trash_remove(id)).map(drop)
 }
 
 /// What `ceph df` says of a pool.

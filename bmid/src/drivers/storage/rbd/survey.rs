@@ -5,16 +5,16 @@
 //! datastores that stand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bmi::model::{Kind, RbdPlace};
 use nix::errno::Errno;
 use serde::Deserialize;
 
-use super::cluster::ffi::VALIDATES;
 use super::image::ffi::Which;
 use super::names::BASE;
 use super::pool::{Pool, failed};
-use super::store::purge;
+use super::trash;
 use crate::drivers::DriverError;
 
 /// Of `type` in a pool's description.
@@ -195,8 +195,8 @@ impl Survey {
 
     /// Does once what every node needs, so that a missing right is told now: an image, a snapshot, a clone, their end, and
     /// the right to shut out a client that died.
-    pub(super) fn try_out(&self, pool: &Pool, tried: &str) -> Result<(), DriverError> {
-        if let Err((what, e)) = makes(pool) {
+    pub(super) fn try_out(&self, pool: &Arc<Pool>, tried: &str) -> Result<(), DriverError> {
+        if let Err((what, e)) = makes(pool, &pool.strict()?) {
             let told = denied(pool, tried, e, &self.data_pool);
             let mut why = format!("{what}: {}", told.why);
             if what == CLONING && older_than_mimic(&self.require_min_compat_client) {
@@ -240,27 +240,23 @@ fn tried_names(pool: &Pool) -> [String; 2] {
 
 /// Takes away what a try left, of this bmid or of one that died in it. What must wait for the dead one's watch waits in the
 /// trash; what cannot go for want of a right shows when it is tried anew.
-pub(super) fn clear(pool: &Pool) {
+pub(super) fn clear(pool: &Arc<Pool>) {
     let names = tried_names(pool);
     for name in &names {
         let _ = pool.discard(name);
     }
     // The child before its parent.
     for name in &names {
-        purge(pool, |trashed| trashed == name);
+        trash::purge(pool, |trashed| trashed == name);
     }
 }
 
-fn makes(pool: &Pool) -> Result<(), (&'static str, Errno)> {
+fn makes(pool: &Arc<Pool>, strict: &Pool) -> Result<(), (&'static str, Errno)> {
     let [child, image] = tried_names(pool);
     clear(pool);
     let step = |what: &'static str| move |e| (what, e);
     let tries = || {
-        // Others who make images meanwhile only ask once more. A release without the option validates as it likes.
-        let _ = pool.cluster.set(VALIDATES, "true");
-        let made = pool.io.create(&image, 4 << 20);
-        let _ = pool.cluster.set(VALIDATES, "false");
-        made.map_err(step("an image cannot be made in it"))?;
+        strict.io.create(&image, 4 << 20).map_err(step("an image cannot be made in it"))?;
         let open = pool.open(Which::Name(&image)).map_err(step("an image cannot be opened in it"))?;
         open.write(0, &[1; 4_096]).map_err(step("an image cannot be written in it"))?;
         open.snap(BASE).map_err(step("a snapshot cannot be made in it"))?;

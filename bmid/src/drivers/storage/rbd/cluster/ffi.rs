@@ -28,6 +28,10 @@ const GATHERED: [(&str, &str); 9] = [
 /// when a datastore is made.
 pub(in super::super) const VALIDATES: &str = "rbd_validate_pool";
 
+/// How many requests librbd has under way when it removes, flattens or shrinks an image. Its usual ten fill a small cluster, and what bmid does
+/// of that kind is done behind everybody's back.
+const AT_ONCE: (&str, &str, &str) = ("rbd_concurrent_management_ops", "10", "2");
+
 /// With so many cores or fewer, a second thread for what Ceph answers costs more in hand-overs than it takes off the first.
 const FEW: usize = 2;
 
@@ -71,16 +75,14 @@ impl Cluster {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores <= FEW).then_some(("librados_thread_count", "2", "1"));
         let gathered = GATHERED.map(|(key, usual)| (key, usual, "0/0"));
-        for (key, usual, better) in gathered.into_iter().chain(threads).chain([(VALIDATES, "true", "false")]) {
+        for (key, usual, better) in gathered.into_iter().chain(threads).chain([(VALIDATES, "true", "false"), AT_ONCE]) {
             // What the operator's configuration says otherwise stays; what this release does not know is not there to be better.
             if cluster.setting(key).is_ok_and(|now| *now == *usual) {
                 cluster.set(key, better).map_err(at("option"))?;
             }
         }
         for (key, value) in options {
-            let (key, value) = (text(key).map_err(at("option"))?, text(value).map_err(at("option"))?);
-            // SAFETY: as above.
-            check(unsafe { (api.rados.rados_conf_set)(raw, key.as_ptr(), value.as_ptr()) }).map_err(at("option"))?;
+            cluster.set(key, value).map_err(at("option"))?;
         }
         // SAFETY: as above; it is connected once.
         match check(unsafe { (api.rados.rados_connect)(raw) }) {
@@ -111,10 +113,11 @@ impl Cluster {
         Ok(same_client(&ours, address))
     }
 
-    /// Sets an option for what is opened from now on.
-    pub(in super::super) fn set(&self, key: &str, value: &str) -> Result<(), Errno> {
+    /// Sets an option, before it is connected. Later it must not be: librados of Pacific may then wait for an image that is being closed,
+    /// and that for the option, for ever.
+    fn set(&self, key: &str, value: &str) -> Result<(), Errno> {
         let (key, value) = (text(key)?, text(value)?);
-        // SAFETY: a connected handle, whose options librados guards itself, and texts that outlive the call.
+        // SAFETY: a handle that nobody else has yet, and texts that outlive the call.
         check(unsafe { (self.api.rados.rados_conf_set)(self.raw, key.as_ptr(), value.as_ptr()) }).map(drop)
     }
 

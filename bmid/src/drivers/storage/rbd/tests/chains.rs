@@ -206,9 +206,45 @@ fn an_image_whose_last_clone_was_cut_off_in_its_end_leaves_the_trash_all_the_sam
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        assert!(left().len() == 1 && store::purge(&pool, |_| true), "a child keeps it");
+        assert!(left().len() == 1 && trash::purge(&pool, |_| true), "a child keeps it");
         forget_child(&pool, &parent, left()[0], &child);
-        assert!(!store::purge(&pool, |_| true), "nothing keeps it any more");
+        assert!(!trash::purge(&pool, |_| true), "nothing keeps it any more");
         empties(&place.spec());
+    });
+}
+
+#[test]
+fn an_image_is_removed_by_one_at_a_time_and_nobody_waits_for_one_that_is_gone() {
+    let ((driver, _scratch), place) = (driver(), place(id(107)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, id(107));
+        let pool = driver.connect(id(107), &place).unwrap().pool;
+        let trashed = || pool.trashed().unwrap();
+        for n in 0..4 {
+            let name = format!("{}.n.{n}", place.prefix());
+            pool.io.create(&name, 16 << 20).unwrap();
+            let image = pool.open(Which::Name(&name)).unwrap();
+            image.write(0, &[1; 512]).unwrap();
+            image.snap("base").unwrap();
+            drop(image);
+            pool.trash(&name).unwrap();
+        }
+        let all = trashed();
+        let first = trash::Alone::with(&pool, &all[0].0).unwrap();
+        assert!(trash::purge(&pool, |_| true), "one is being removed");
+        assert_eq!(trashed(), all[..1]);
+        drop(first);
+        // Now and then librbd waits for ever for the lock of an image that went while it was about to remove it.
+        let (its, (of, _)) = (Arc::clone(&pool), all[0].clone());
+        let (_held, hangs) = std::sync::mpsc::channel::<()>();
+        let done = trash::gone_when(&pool, &all[0].0, move || {
+            let image = its.open(Which::Id(&of)).unwrap();
+            image.unsnap("base").unwrap();
+            drop(image);
+            its.trash_remove(&of).unwrap();
+            hangs.recv().map_err(|_| nix::errno::Errno::EIO)
+        });
+        assert_eq!((done, trashed()), (Ok(()), vec![]));
+        assert_eq!(rig.seen().len(), 2, "{:?}", rig.seen());
     });
 }

@@ -7,9 +7,10 @@ mod absent;
 pub(crate) mod ceph;
 mod chains;
 mod ends;
+mod halves;
 mod imports;
 mod reach;
-mod renames;
+
 mod takeovers;
 
 use bmi::model::RbdExport;

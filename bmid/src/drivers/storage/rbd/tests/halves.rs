@@ -1,4 +1,4 @@
-//! Renaming that was cut off: librbd writes the new name's object, changes the directory, removes the old name's object, and a bmid that
+//! Making and renaming that were cut off. librbd writes the new name's object, changes the directory, removes the old name's object, and a bmid that
 //! died in between leaves an image with two names.
 
 use bmi::model::Format;
@@ -98,22 +98,79 @@ fn an_import_that_was_cut_off_in_its_last_renaming_keeps_the_golden_image() {
     });
 }
 
+/// What is there of an image whose maker died in its first moments.
+#[derive(Debug, Clone, Copy)]
+enum Half {
+    /// Its name leads to an id that the directory does not have.
+    Unlisted,
+    /// The directory has it, its name leads nowhere.
+    Nameless,
+    /// It has name and id, and nothing is there.
+    Headless,
+}
+
+/// Leaves an image as its making does that is cut off.
+fn half_made(place: &RbdPlace, half: Half, name: &str) {
+    let namespace = place.namespace.as_deref().unwrap();
+    let tool = |program: &str, words: &[&str]| {
+        ceph().tool(&[&[program, "-p", &place.pool, "--namespace", namespace], words].concat())
+    };
+    tool("rbd", &["create", "--size", "16", name]);
+    let info = tool("rbd", &["info", name]);
+    let id = info.lines().find_map(|l| l.trim().strip_prefix("id: ")).unwrap();
+    let object = |kind: &str, of: &str| tool("rados", &["rm", &format!("rbd_{kind}.{of}")]);
+    object("object_map", id);
+    object("header", id);
+    match half {
+        Half::Unlisted => {
+            tool("rados", &["rmomapkey", "rbd_directory", &format!("name_{name}")]);
+            tool("rados", &["rmomapkey", "rbd_directory", &format!("id_{id}")]);
+        }
+        Half::Nameless => drop(object("id", name)),
+        Half::Headless => {}
+    }
+}
+
 #[test]
-fn a_clone_whose_maker_died_before_its_name_was_listed_is_made() {
-    let ((driver, scratch), place) = (driver(), place(id(142)));
-    ceph().inside(|| {
-        let rig = Rig { driver: &driver, place: Place::Rbd(place.clone()), datastore: id(142) };
-        rig.apply(rig.make()).unwrap();
-        rig.with(rig.import(id(1), Some(Format::Raw)), Some(&file(&disk()))).unwrap();
-        let (volume, namespace) = (Backing::volume(id(2), 0), place.namespace.as_deref().unwrap());
-        let bytes = scratch.path().join("id");
-        std::fs::write(&bytes, names::encode(b"10e5b2fc9a0c")).unwrap();
-        let object = format!("rbd_id.{}", volume.rbd_name(&place.prefix()));
-        ceph().tool(&["rados", "-p", &place.pool, "--namespace", namespace, "put", &object, bytes.to_str().unwrap()]);
-        rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap();
-        assert!(bytes_of(&rig, volume) == disk());
-        rig.apply(rig.remove(volume)).unwrap();
-        rig.apply(rig.remove(Backing::image(id(1)))).unwrap();
-        nothing_is_left(&rig, &place);
-    });
+fn what_a_maker_left_that_died_at_once_is_in_nobodys_way() {
+    for (n, half) in (142..).zip([Half::Unlisted, Half::Nameless, Half::Headless]) {
+        let ((driver, _scratch), place) = (driver(), place(id(n)));
+        ceph().inside(|| {
+            let rig = Rig { driver: &driver, place: Place::Rbd(place.clone()), datastore: id(n) };
+            rig.apply(rig.make()).unwrap();
+            let step = rig.import(id(1), Some(Format::Raw));
+            let pool = driver.connect(id(n), &place).unwrap().pool;
+            let [staged, _] = import::staged(&pool, &step.staging);
+            half_made(&place, half, &staged);
+            rig.with(step, Some(&file(&disk()))).unwrap();
+            let golden = Backing::image(id(1));
+            let (volume, tag) = (Backing::volume(id(2), 0), Backing::snapshot(id(3)));
+            let (back, deep) = (Backing::volume(id(2), 1), Backing::image(id(4)));
+            for (from, to) in [(golden, volume), (volume, tag), (tag, back), (volume, deep)] {
+                if to != tag {
+                    half_made(&place, half, &to.rbd_name(&place.prefix()));
+                }
+                rig.apply(rig.clone(from, to)).unwrap();
+                assert!(bytes_of(&rig, to) == disk(), "{half:?}: {to:?}");
+            }
+            for what in [back, tag, volume, deep, golden] {
+                rig.apply(rig.remove(what)).unwrap();
+            }
+            nothing_is_left(&rig, &place);
+        });
+    }
+}
+
+#[test]
+fn what_is_half_made_is_removed_whole() {
+    for (n, half) in (145..).zip([Half::Unlisted, Half::Nameless, Half::Headless]) {
+        let ((driver, _scratch), place) = (driver(), place(id(n)));
+        ceph().inside(|| {
+            let rig = Rig { driver: &driver, place: Place::Rbd(place.clone()), datastore: id(n) };
+            rig.apply(rig.make()).unwrap();
+            half_made(&place, half, &Backing::volume(id(2), 0).rbd_name(&place.prefix()));
+            rig.apply(rig.remove(Backing::volume(id(2), 0))).unwrap();
+            nothing_is_left(&rig, &place);
+        });
+    }
 }
