@@ -18,7 +18,7 @@ test: ## install what the tests need and run all of them (root; under 20 minutes
 
 soak: ## what is tried by chance, for longer than `make test` has: kill test and fuzzers, SOAK_SECONDS=600 for each (root)
 	@scripts/packages test
-	BMI_KILL_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --workspace --test kill
+	BMI_KILL_STRIKES=10 BMI_KILL_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --workspace --test kill
 	@scripts/fuzz $(or $(SOAK_SECONDS),600)
 
 conformance: ## libiscsi's whole suite on disks in a pool, by both ways of export (root; minutes, told as it goes)

@@ -3,7 +3,8 @@
 //! rows, world and usage are one, no operation is open and nothing is left over.
 //!
 //! It says on standard error how many cases ran. `BMI_SEED` repeats the random ones, `BMI_KILL_SECONDS` says how long all of
-//! it may take (120): the random cases fill what the others leave.
+//! it may take (120): the random cases fill what the others leave; `BMI_KILL_STRIKES` how often each kind of step in a pool is struck in its
+//! middle (1).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 

@@ -38,6 +38,7 @@ impl Wanted {
 /// Killed, failing, and killed in the middle: each step of each operation.
 fn acting(template: &Arc<Template>, wanted: &mut Wanted, dice: &mut Dice) {
     let op = template.scenario.op;
+    let strikes = number("BMI_KILL_STRIKES").map_or(1, |n| usize::try_from(n).expect("a small number"));
     for (kill, point) in kills(&template.trace, 0).into_iter().zip(&template.trace) {
         let must_strike = op != "op.cancel";
         wanted.add(template, "act", op, point, Case { act: kill.clone(), must_strike, ..Case::default() });
@@ -48,6 +49,7 @@ fn acting(template: &Arc<Template>, wanted: &mut Wanted, dice: &mut Dice) {
         if let Some(step) = kill.strip_prefix("kill ").and_then(|k| k.split_once(".before ")) {
             // A datastore is tried out with many things of its own, one after the other.
             let (times, within) = if step.0 == "storage.make_store" { (4, 2 * STEP) } else { (1, STEP) };
+            let times = times * strikes;
             for n in 0..times {
                 let at = (within * n + dice.below(within)) / times;
                 let act = format!("# strike {} {} {at}\n", step.0, step.1.trim());
