@@ -404,7 +404,8 @@ impl Talk {
 
 pub mod ffi;
 
-/// Whether tgtd's loop asks of its own input, which is no disk, where it has holes. So it does for a disk in a pool, for which it has no file, and would ask for ever.
+/// Whether tgtd's loop asks its own input, which is no disk, where it has holes. For a disk that is no file it asks whatever has the number that
+/// happened to lie there, and asks `/dev/null` for ever.
 pub(crate) fn no_disk(fd: i32, whence: i32) -> bool {
     fd == 0 && matches!(whence, libc::SEEK_HOLE | libc::SEEK_DATA)
 }
