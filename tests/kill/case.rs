@@ -242,7 +242,10 @@ impl Judged<'_> {
             return Ok(());
         }
         let diff: String = wanted.iter().map(|w| format!("  compared:\n{}", shape.differs(w))).collect();
-        Err(format!("{when}, expected {:?}:\n{diff}", self.expect))
+        let ended = self.rig.run(&format!("op show {}", child::op_id(0))).await;
+        let fault = ended.items.first().map(|op| &op["fault"]).filter(|f| !f.is_null());
+        let told = fault.map(|f| format!(" (its operation ended with {f})")).unwrap_or_default();
+        Err(format!("{when}, expected {:?}{told}:\n{diff}", self.expect))
     }
 
     /// An import without its input ends as interrupted and keeps what had come, for the repeat.
