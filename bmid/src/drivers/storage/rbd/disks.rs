@@ -168,10 +168,8 @@ impl Site<'_> {
         }
         let snap = names::through(&s.to);
         let volume = self.pool.open(Which::Name(&image)).map_err(|e| failed(tried, e))?;
-        match volume.snap(&snap) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(Parent { image, snap, depth, size, passing: Some(volume) }),
-            Err(e) => Err(failed(tried, e)),
-        }
+        snap_anew(&volume, &snap).map_err(|e| failed(tried, e))?;
+        Ok(Parent { image, snap, depth, size, passing: Some(volume) })
     }
 
     /// Carries out a [`step::Clone`]. True in the second: there is work for the background.
@@ -262,14 +260,7 @@ impl Site<'_> {
         let entry = SnapEntry { volume: s.from, image: id, done: false, note: found::written(s.note.as_ref()) };
         self.pool.set_entry(&key, &entry).map_err(fail)?;
         let volume = self.pool.open(Which::Id(&entry.image)).map_err(fail)?;
-        match volume.snap(&names::snap(&s.to)) {
-            // One that was cut off has no snapshot, or one that nobody knows of yet: the bytes may have changed since.
-            Err(Errno::EEXIST) => {
-                absent(volume.unsnap(&names::snap(&s.to))).map_err(fail)?;
-                volume.snap(&names::snap(&s.to)).map_err(fail)?;
-            }
-            made => made.map_err(fail)?,
-        }
+        snap_anew(&volume, &names::snap(&s.to)).map_err(fail)?;
         self.pool.set_entry(&key, &SnapEntry { done: true, ..entry }).map_err(fail)?;
         Ok(Done::CHANGED)
     }
@@ -319,6 +310,18 @@ impl Site<'_> {
         }
         self.pool.remove_entry(&self.snap_key(what)).map_err(fail)?;
         Ok(Done::CHANGED)
+    }
+}
+
+/// Makes a snapshot, in place of one that an earlier try left: the bytes may have changed since, and one whose removal was cut off has
+/// lost its object map, so that nothing can be cloned from it.
+fn snap_anew(volume: &Image, name: &str) -> Result<(), Errno> {
+    match volume.snap(name) {
+        Err(Errno::EEXIST) => {
+            absent(volume.unsnap(name))?;
+            volume.snap(name)
+        }
+        made => made,
     }
 }
 

@@ -174,3 +174,26 @@ fn what_is_half_made_is_removed_whole() {
         });
     }
 }
+
+#[test]
+fn a_copy_is_made_though_the_snapshot_of_an_earlier_try_is_half_removed() {
+    let ((driver, _scratch), place) = (driver(), place(id(148)));
+    ceph().inside(|| {
+        let rig = Rig { driver: &driver, place: Place::Rbd(place.clone()), datastore: id(148) };
+        rig.apply(rig.make()).unwrap();
+        rig.with(rig.import(id(1), Some(Format::Raw)), Some(&file(&disk()))).unwrap();
+        let volume = Backing::volume(id(2), 0);
+        rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap();
+        let pool = driver.connect(id(148), &place).unwrap().pool;
+        let name = volume.rbd_name(&place.prefix());
+        let its = pool.id_of(&name).unwrap().unwrap();
+        for to in [Backing::image(id(3)), Backing::volume(id(4), 0)] {
+            pool.open(image::ffi::Which::Name(&name)).unwrap().snap(&names::through(&to)).unwrap();
+            // librbd removes its object map before it takes it off the image.
+            let map = format!("rbd_object_map.{its}.{:016x}", pool.snap_ids(&its).unwrap()[0]);
+            ceph().tool(&["rados", "-p", &place.pool, "--namespace", place.namespace.as_deref().unwrap(), "rm", &map]);
+            rig.apply(rig.clone(volume, to)).unwrap();
+            assert!(bytes_of(&rig, to) == disk());
+        }
+    });
+}
