@@ -8,7 +8,7 @@ use super::*;
 use crate::drivers::storage::conformance::{disk, file};
 
 /// A rig with one golden image.
-fn golden<'a>(driver: &'a RbdStore, place: &RbdPlace, datastore: Id) -> Rig<'a> {
+pub(super) fn golden<'a>(driver: &'a RbdStore, place: &RbdPlace, datastore: Id) -> Rig<'a> {
     let rig = Rig { driver, place: Place::Rbd(place.clone()), datastore };
     rig.apply(rig.make()).unwrap();
     rig.with(rig.import(id(1), Some(Format::Raw)), Some(&file(&disk()))).unwrap();

@@ -4,7 +4,7 @@
 use bmi::model::Format;
 use bmi::step::Backing;
 
-use super::chains::{bytes_of, empties};
+use super::chains::{bytes_of, empties, golden};
 use super::*;
 use crate::drivers::storage::conformance::{disk, file};
 
@@ -52,9 +52,7 @@ fn nothing_is_left(rig: &Rig<'_>, place: &RbdPlace) {
 fn a_tagged_volume_whose_removal_was_cut_off_in_its_renaming_is_removed_and_its_tag_stays() {
     let ((driver, _scratch), place) = (driver(), place(id(140)));
     ceph().inside(|| {
-        let rig = Rig { driver: &driver, place: Place::Rbd(place.clone()), datastore: id(140) };
-        rig.apply(rig.make()).unwrap();
-        rig.with(rig.import(id(1), Some(Format::Raw)), Some(&file(&disk()))).unwrap();
+        let rig = golden(&driver, &place, id(140));
         for cut in [Cut::Begun, Cut::Ending] {
             let (volume, tag, back) = (Backing::volume(id(2), 0), Backing::snapshot(id(3)), Backing::volume(id(2), 1));
             rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap();
@@ -179,9 +177,7 @@ fn what_is_half_made_is_removed_whole() {
 fn a_copy_is_made_though_the_snapshot_of_an_earlier_try_is_half_removed() {
     let ((driver, _scratch), place) = (driver(), place(id(148)));
     ceph().inside(|| {
-        let rig = Rig { driver: &driver, place: Place::Rbd(place.clone()), datastore: id(148) };
-        rig.apply(rig.make()).unwrap();
-        rig.with(rig.import(id(1), Some(Format::Raw)), Some(&file(&disk()))).unwrap();
+        let rig = golden(&driver, &place, id(148));
         let volume = Backing::volume(id(2), 0);
         rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap();
         let pool = driver.connect(id(148), &place).unwrap().pool;
