@@ -12,6 +12,8 @@ mod case;
 #[path = "../support/ceph.rs"]
 mod ceph;
 mod child;
+#[path = "../support/dice.rs"]
+mod dice;
 #[path = "../support/disks.rs"]
 mod disks;
 mod lab;

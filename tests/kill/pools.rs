@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::case::{Case, blind, play};
 use crate::child;
+use crate::dice::{self, Dice};
 use crate::disks::Disks;
 use crate::lab::{Lab, Template};
-use crate::walks::{Dice, Start, Undoing, drawn, kills, none, number, ready, say, start, undoing};
+use crate::walks::{Start, Undoing, drawn, kills, none, number, ready, say, start, undoing};
 
 type Cases = Vec<(Arc<Template>, Case)>;
 
@@ -84,7 +85,7 @@ fn killed_at_every_kind_of_step_on_disks_in_a_pool_nothing_is_lost_or_left() {
     const TEST: &str = "pools::killed_at_every_kind_of_step_on_disks_in_a_pool_nothing_is_lost_or_left";
     child::serve();
     let (lab, since) = (Lab::get(), Instant::now());
-    let seed = number("BMI_SEED").unwrap_or_else(|| std::process::id().into());
+    let seed = dice::given().unwrap_or_else(|| std::process::id().into());
     let mut dice = Dice(seed);
     let templates = ready(&lab, TEST, Disks::Pool);
     say("made ready in pools", templates.len(), since);

@@ -9,6 +9,7 @@ use bmi::ops::{Effect, OPS};
 
 use crate::case::{Case, play};
 use crate::child;
+use crate::dice::{self, Dice};
 use crate::disks::Disks;
 use crate::lab::{Lab, Template};
 use crate::scenario::{LOOKS, SCENARIOS, Special};
@@ -215,27 +216,6 @@ fn killed_again_while_recovering_at_every_kind_of_step_nothing_is_lost_or_left()
     none(&failed);
 }
 
-/// Numbers drawn one after another from a seed (splitmix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).expect("below a usize")
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
-
 /// A random case: perhaps a failing step, a kill somewhere, perhaps more kills while recovering, perhaps the host with it.
 pub fn drawn(dice: &mut Dice, template: &Template, points: &[String]) -> Case {
     let line = |dice: &mut Dice, verb: &str, own: bool| {
@@ -262,7 +242,7 @@ fn failing_killed_and_killed_again_at_random_nothing_is_lost_or_left() {
     const TEST: &str = "walks::failing_killed_and_killed_again_at_random_nothing_is_lost_or_left";
     child::serve();
     let (lab, since) = (Lab::get(), Instant::now());
-    let seed = number("BMI_SEED").unwrap_or_else(|| std::process::id().into());
+    let seed = dice::given().unwrap_or_else(|| std::process::id().into());
     let budget = Duration::from_secs(number("BMI_KILL_SECONDS").unwrap_or(120));
     let mut templates = all(&lab, TEST);
     templates.retain(|t| t.scenario.faults.is_empty());

@@ -5,6 +5,8 @@
 
 #[path = "../support/ceph.rs"]
 mod ceph;
+#[path = "../support/dice.rs"]
+mod dice;
 #[path = "../support/disks.rs"]
 mod disks;
 mod house;

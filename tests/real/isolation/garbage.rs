@@ -8,31 +8,18 @@ use super::floods::{portal, while_b_works};
 use super::iscsi::{command, dial, log_in, packet};
 use super::names::logs_in;
 use super::wire::at;
-
-/// Numbers that look like chance and come again by their seed (splitmix64).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
+use crate::dice::{self, Dice};
 
 /// Whoever runs the tests may give the seed, to see again what it did.
 fn seed() -> u64 {
-    let given = std::env::var("BMI_SEED").ok().map(|v| v.parse().expect("a number"));
-    given.unwrap_or_else(|| getrandom::u64().unwrap())
+    dice::given().unwrap_or_else(|| getrandom::u64().unwrap())
 }
 
 /// Packets whose kind is known and the rest is not.
 fn rubbish(seed: u64, n: u32) -> Vec<u8> {
     let kind = [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x40, 0x41, 0x42, 0x43, 0x44, 0x46, 0x3f, 0x20];
-    let mut chance = Chance(seed ^ u64::from(n) << 32);
-    let mut bytes: Vec<u8> = (0..75).flat_map(|_| chance.next().to_be_bytes()).collect();
+    let mut dice = Dice(seed ^ u64::from(n) << 32);
+    let mut bytes: Vec<u8> = (0..75).flat_map(|_| dice.next().to_be_bytes()).collect();
     bytes[0] = kind[n as usize % kind.len()];
     if !n.is_multiple_of(3) {
         // A length that is true, so that it is read to its end.
