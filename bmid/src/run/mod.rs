@@ -134,11 +134,15 @@ impl Engine {
         let looks = self
             .store
             .read(|view| call.request.looks(&Asking { view, caller: &call.caller, defaults: &self.defaults }))?;
-        let patience = match call.request.sheet().effect {
-            Effect::Read => sight::LISTING,
-            Effect::Change | Effect::Control => sight::CHANGE,
+        let looking = async {
+            match call.request.sheet().effect {
+                Effect::Read => self.look(looks, sight::LISTING).await,
+                Effect::Control => self.look(looks, sight::CHANGE).await,
+                Effect::Change => {
+                    Facts(join_all(looks.into_iter().map(|l| self.sight.ask_lately(l, sight::CHANGE))).await)
+                }
+            }
         };
-        let looking = self.look(looks, patience);
         let Some(ms) = call.envelope.timeout_ms else { return Ok(looking.await) };
         tokio::time::timeout(Duration::from_millis(ms), looking).await.map_err(|_| {
             Fault::new(Kind::Timeout, "the host did not answer in the time given; nothing was begun")

@@ -5,6 +5,8 @@
 //! looks at every network each second. While a tgtd is known to be silent nobody waits for it. Never decides what is done
 //! about it, and never takes a worker that is silent for one that is gone.
 
+mod lately;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +16,7 @@ use bmi::step::{Fact, Health, Lane, Look, WorkerKind};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
+use self::lately::Lately;
 use super::lanes::{Lanes, Returned, panicked};
 use crate::drivers::DriverSet;
 use crate::drivers::worker::SILENT;
@@ -72,6 +75,7 @@ pub(super) struct Sight {
     lanes: Lanes,
     asked: Mutex<HashMap<Look, Asked>>,
     known: Mutex<HashMap<Id, Known>>,
+    lately: Lately,
 }
 
 /// The network whose tgtd must answer for this.
@@ -84,7 +88,8 @@ fn of_tgtd(look: &Look) -> Option<Id> {
 
 impl Sight {
     pub(super) fn new(drivers: Arc<DriverSet>) -> Arc<Sight> {
-        Arc::new(Sight { drivers, lanes: Lanes::default(), asked: Mutex::default(), known: Mutex::default() })
+        let (lanes, asked, known, lately) = Default::default();
+        Arc::new(Sight { drivers, lanes, asked, known, lately })
     }
 
     /// Asks one question for an answer within `patience`. What is not answered by then is unknown, and why.
@@ -103,6 +108,14 @@ impl Sight {
             Err(_) => self.late(&look, patience),
         };
         (look, fact)
+    }
+
+    /// The same for a change, which goes on by what was seen a moment ago, too.
+    pub(super) async fn ask_lately(self: &Arc<Sight>, look: Look, patience: Duration) -> (Look, Fact) {
+        match self.lately.get(&look) {
+            Some(fact) => (look, fact),
+            None => self.ask(look, patience).await,
+        }
     }
 
     /// Looks at a network's workers, without waiting for what comes of it.
@@ -127,6 +140,7 @@ impl Sight {
             known.silent.remove(&kind);
             known.health.retain(|h| h.kind != kind);
         }
+        self.lately.forget(network);
         // A look that is out may have seen it: whoever asks from now on looks again.
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&Look::Workers(network));
     }
@@ -157,6 +171,7 @@ impl Sight {
             if let (Look::Workers(network), Fact::Workers(health)) = (&what, &fact) {
                 sight.note(*network, health);
             }
+            sight.lately.saw(&what, &fact);
             sight.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&what);
             fact
         });

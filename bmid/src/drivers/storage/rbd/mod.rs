@@ -200,9 +200,6 @@ impl RbdStore {
 
     fn facts(&self, datastore: Id, place: &RbdPlace) -> Result<Fact, DriverError> {
         let asked = self.connect(datastore, place).and_then(|c| {
-            if let Some(facts) = c.pool.recent.facts() {
-                return Ok(facts);
-            }
             c.pool.ask(&format!("look at pool {}", place.spec()), PATIENCE, move |pool| store::facts(pool, datastore))
         });
         match self.heed(datastore, asked) {

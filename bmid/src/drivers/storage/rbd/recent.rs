@@ -8,12 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bmi::model::Id;
-use bmi::step::{Backing, BackingKind, DatastoreFacts};
+use bmi::step::{Backing, BackingKind};
 
 use super::disks::Source;
 
-/// How long a pool's room counts as what it was.
-const FACTS: Duration = Duration::from_secs(1);
 /// How long a datastore and a golden image count as being there.
 const THERE: Duration = Duration::from_secs(3);
 /// How long a clone waits for its target to ask for it.
@@ -28,7 +26,6 @@ pub(super) struct Recent(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     engine: Option<Timed<Id>>,
-    facts: Option<Timed<DatastoreFacts>>,
     sources: HashMap<Backing, Timed<Source>>,
     made: HashMap<String, Timed<u64>>,
 }
@@ -49,16 +46,6 @@ impl Recent {
 
     pub(super) fn saw_engine(&self, engine: Id) {
         self.with(|kept| kept.engine = Some((Instant::now(), engine)));
-    }
-
-    /// The room there was, if nothing was wrong.
-    pub(super) fn facts(&self) -> Option<DatastoreFacts> {
-        self.with(|kept| young(kept.facts.as_ref(), FACTS))
-    }
-
-    pub(super) fn saw_facts(&self, facts: &DatastoreFacts) {
-        let fine = facts.available && facts.problem.is_none() && facts.full.is_none();
-        self.with(|kept| kept.facts = fine.then(|| (Instant::now(), facts.clone())));
     }
 
     /// Where a golden image's bytes were.
@@ -106,30 +93,7 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use bmi::model::Bytes;
-
     use super::*;
-
-    fn facts(full: bool) -> DatastoreFacts {
-        DatastoreFacts {
-            available: true,
-            problem: None,
-            reflink: true,
-            total: Bytes(2),
-            free: Bytes(1),
-            filesystem: "rbd".to_owned(),
-            full: full.then(|| "add OSDs".to_owned()),
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_pool_is_asked_again() {
-        let recent = Recent::default();
-        recent.saw_facts(&facts(false));
-        assert_eq!(recent.facts(), Some(facts(false)));
-        recent.saw_facts(&facts(true));
-        assert_eq!(recent.facts(), None);
-    }
 
     #[test]
     fn a_clone_is_known_once_and_not_when_it_went() {

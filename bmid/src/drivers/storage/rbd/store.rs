@@ -222,7 +222,7 @@ pub(super) fn facts(pool: &Pool, datastore: Id) -> Result<DatastoreFacts, Driver
         None => None,
     };
     let (stored, free) = stats.map_or((0, 0), |s| (s.stored, s.max_avail));
-    let facts = DatastoreFacts {
+    Ok(DatastoreFacts {
         available: problem.is_none(),
         full: tight.as_ref().filter(|t| t.kind == Kind::Full).map(|t| t.fix.clone()),
         problem: problem
@@ -231,9 +231,7 @@ pub(super) fn facts(pool: &Pool, datastore: Id) -> Result<DatastoreFacts, Driver
         total: Bytes(stored.saturating_add(free)),
         free: Bytes(free),
         filesystem: "rbd".to_owned(),
-    };
-    pool.recent.saw_facts(&facts);
-    Ok(facts)
+    })
 }
 
 /// What is told of a pool that cannot be reached.

@@ -1,0 +1,147 @@
+//! What was seen a moment ago, for those who change something: of a hundred provisions in a second one asks the host.
+//!
+//! Only what is fine is kept, and only to go on by: whoever goes on meets the thing itself in the step, which fails if it is so no more.
+//! Never what is wrong or nearly used up, so that it is asked anew before it refuses; never what a listing shows.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bmi::model::Id;
+use bmi::rules::room;
+use bmi::step::{Fact, Look};
+
+/// For how long it counts.
+const LATELY: Duration = Duration::from_secs(1);
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Lately(Mutex<HashMap<Look, (Instant, Fact)>>);
+
+/// Whether a question costs so much that its answer is kept. Of a folder the kernel tells at once, so that it can be asked each time.
+fn is_dear(look: &Look) -> bool {
+    match look {
+        Look::Room(_) => true,
+        Look::Datastore(_, place) => place.rbd.is_some(),
+        _ => false,
+    }
+}
+
+/// Whether nothing is wrong. What is used of a tgtd's limits may be old: all disks of its network are counted whoever looks, only
+/// what others on the host took meanwhile is not.
+fn is_fine(fact: &Fact) -> bool {
+    match fact {
+        Fact::Room(Some(room)) => room::warnings(room).is_empty(),
+        Fact::Datastore(facts) => facts.available && facts.problem.is_none() && facts.full.is_none(),
+        _ => false,
+    }
+}
+
+impl Lately {
+    fn all(&self) -> MutexGuard<'_, HashMap<Look, (Instant, Fact)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was seen, if that is kept and young.
+    pub(super) fn get(&self, look: &Look) -> Option<Fact> {
+        let all = self.all();
+        all.get(look).filter(|(at, _)| at.elapsed() < LATELY).map(|(_, fact)| fact.clone())
+    }
+
+    /// An answer has come.
+    pub(super) fn saw(&self, look: &Look, fact: &Fact) {
+        if !is_dear(look) {
+            return;
+        }
+        let mut all = self.all();
+        all.retain(|_, (at, _)| at.elapsed() < LATELY);
+        if is_fine(fact) {
+            all.insert(look.clone(), (Instant::now(), fact.clone()));
+        } else {
+            all.remove(look);
+        }
+    }
+
+    /// A network's tgtd has ended: another has limits of its own.
+    pub(super) fn forget(&self, network: Id) {
+        self.all().remove(&Look::Room(network));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bmi::model::{Bytes, Place, RbdPlace};
+    use bmi::step::{Amounts, DatastoreFacts, Limit, Resource, Room};
+
+    use super::*;
+
+    fn id(n: u8) -> Id {
+        Id::from_random([n; 16])
+    }
+
+    fn room(used: u64) -> Fact {
+        let limit = Limit { of: Resource::Files, name: "x".to_owned(), used, most: 100, raise: String::new() };
+        let none = Amounts::default();
+        Fact::Room(Some(Room { used: none, limits: vec![limit], file: none, pool: none }))
+    }
+
+    fn store(pool: bool) -> Look {
+        let place = RbdPlace {
+            datastore: id(1),
+            pool: "p".to_owned(),
+            namespace: None,
+            conf: "c".to_owned(),
+            user: "u".to_owned(),
+            keyring: None,
+            export: bmi::model::RbdExport::Librbd,
+        };
+        let folder = Place::Folder { path: "/d".to_owned(), loop_size: None, thin: false };
+        Look::Datastore(id(1), (&if pool { Place::Rbd(place) } else { folder }).into())
+    }
+
+    fn facts(full: bool) -> Fact {
+        Fact::Datastore(DatastoreFacts {
+            available: true,
+            problem: None,
+            reflink: true,
+            total: Bytes(2),
+            free: Bytes(1),
+            filesystem: "rbd".to_owned(),
+            full: full.then(|| "add OSDs".to_owned()),
+        })
+    }
+
+    #[test]
+    fn what_is_fine_is_known_for_a_moment_and_what_is_not_is_asked_again() {
+        let lately = Lately::default();
+        for (look, fine, bad) in [(Look::Room(id(3)), room(79), room(80)), (store(true), facts(false), facts(true))] {
+            assert_eq!(lately.get(&look), None);
+            lately.saw(&look, &fine);
+            assert_eq!(lately.get(&look), Some(fine.clone()));
+            lately.saw(&look, &bad);
+            assert_eq!(lately.get(&look), None);
+            lately.saw(&look, &fine);
+            lately.saw(&look, &Fact::Unknown("no answer".to_owned()));
+            assert_eq!(lately.get(&look), None);
+        }
+    }
+
+    #[test]
+    fn it_is_forgotten_with_its_tgtd_and_with_time() {
+        let lately = Lately::default();
+        let [one, other] = [3, 4].map(|n| Look::Room(id(n)));
+        lately.saw(&one, &room(1));
+        lately.saw(&other, &room(2));
+        lately.forget(id(3));
+        assert_eq!((lately.get(&one), lately.get(&other)), (None, Some(room(2))));
+        lately.all().values_mut().for_each(|(at, _)| *at = at.checked_sub(LATELY).unwrap_or(*at));
+        assert_eq!(lately.get(&other), None);
+    }
+
+    #[test]
+    fn a_folder_is_asked_each_time() {
+        let lately = Lately::default();
+        lately.saw(&store(false), &facts(false));
+        assert_eq!(lately.get(&store(false)), None);
+    }
+}
