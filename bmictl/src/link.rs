@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to look for a reason when the daemon takes nothing more.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How often a connection that was closed without a hello is made again, and after what pause.
+const CLOSED: u32 = 2;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A connection on which both have said hello.
 pub(crate) struct Link {
     stream: UnixStream,
@@ -46,8 +50,24 @@ pub(crate) enum Got {
 }
 
 impl Link {
-    /// Connects and says hello.
+    /// Connects and says hello. Nothing is asked before that, so a daemon that closes instead is tried again: where systemd holds the
+    /// socket, one that stops may still take a connection meant for the next.
     pub(crate) fn open(socket: &Path) -> Result<Link, Fault> {
+        for _ in 0..CLOSED {
+            match Link::greet(socket)? {
+                Some(link) => return Ok(link),
+                None => std::thread::sleep(PAUSE),
+            }
+        }
+        Link::greet(socket)?.ok_or_else(|| {
+            Fault::new(Kind::NoDaemon, "it closed the connection before saying hello")
+                .trying(format!("talk to bmid at {}", socket.display()))
+                .fix("its log says why: `journalctl -u bmid -n 50`")
+        })
+    }
+
+    /// One try; none where it was closed without a hello.
+    fn greet(socket: &Path) -> Result<Option<Link>, Fault> {
         let stream = UnixStream::connect(socket).map_err(|e| no_daemon(socket, &e))?;
         let slow = |e: io::Error| broken(socket, &e);
         stream.set_write_timeout(Some(PATIENCE)).map_err(slow)?;
@@ -59,18 +79,14 @@ impl Link {
                 ServerFrame::Hello(hello) if hello.magic == MAGIC => hello,
                 _ => return Err(not_bmid(socket)),
             },
-            Got::Closed => {
-                return Err(Fault::new(Kind::NoDaemon, "it closed the connection before saying hello")
-                    .trying(format!("talk to bmid at {}", socket.display()))
-                    .fix("its log says why: `journalctl -u bmid -n 50`"));
-            }
+            Got::Closed => return Ok(None),
             Got::Late | Got::Rung => {
                 return Err(Fault::new(Kind::NoDaemon, format!("it does not answer within {} s", PATIENCE.as_secs()))
                     .trying(format!("talk to bmid at {}", socket.display()))
                     .fix("see whether it hangs: `systemctl status bmid`, `journalctl -u bmid -n 50`"));
             }
         };
-        Ok(link)
+        Ok(Some(link))
     }
 
     /// Refuses a daemon that speaks another protocol; raw calls need no equal one.
