@@ -197,11 +197,14 @@ impl Ceph {
         })
     }
 
-    /// Sends a signal to one of its daemons: `mon`, `mgr` or `osd`.
+    /// Sends a signal to one of its daemons: `mon`, `mgr` or `osd`. One that is stopped does nothing any more when this returns: the
+    /// signal goes to one of its threads, and until that has a processor to take it the others go on.
     pub fn signal(&self, daemon: &str, signal: &str) {
+        const HALTED: &str = "timeout 60 sh -c 'while grep -h ^State: /proc/$0/task/*/status | grep -qv stopped; do sleep 0.01; done' $1";
         let pid = std::fs::read_to_string(self.path(&format!("pid.{daemon}"))).unwrap();
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init, "--pid", "--mount", "--", "kill", &format!("-{signal}"), pid.trim()]);
+        command.args(["--target", &self.init, "--pid", "--mount", "--", "sh", "-c"]);
+        command.args([&format!("kill -$0 $1 && {{ [ $0 != STOP ] || {HALTED}; }}"), signal, pid.trim()]);
         assert!(command.status().expect("nsenter").success(), "kill -{signal} {daemon}");
     }
 
