@@ -69,11 +69,17 @@ impl Link {
     /// One try; none where it was closed without a hello.
     fn greet(socket: &Path) -> Result<Option<Link>, Fault> {
         let stream = UnixStream::connect(socket).map_err(|e| no_daemon(socket, &e))?;
-        let slow = |e: io::Error| broken(socket, &e);
-        stream.set_write_timeout(Some(PATIENCE)).map_err(slow)?;
+        let failed = |e: io::Error| broken(socket, &e);
+        stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
         let nobody = Hello { magic: [0; 4], protocol: 0, release: String::new() };
         let mut link = Link { stream, socket: socket.to_owned(), buffer: Vec::new(), peer: nobody };
-        link.send(&ClientFrame::Hello(Hello::ours()), &[])?;
+        if let Err(e) = link.push(&ClientFrame::Hello(Hello::ours()), &[])? {
+            return match link.last_words() {
+                Some(fault) => Err(fault),
+                None if e.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+                None => Err(failed(e)),
+            };
+        }
         link.peer = match link.next(Some(Instant::now() + PATIENCE), None)? {
             Got::Frame(frame) => match *frame {
                 ServerFrame::Hello(hello) if hello.magic == MAGIC => hello,
@@ -117,14 +123,16 @@ impl Link {
 
     /// Sends a frame; its descriptors go with its first byte.
     pub(crate) fn send(&mut self, frame: &ClientFrame, descriptors: &[OwnedFd]) -> Result<(), Fault> {
+        self.push(frame, descriptors)?.map_err(|e| self.last_words().unwrap_or_else(|| broken(&self.socket, &e)))
+    }
+
+    /// The same, with the connection's failure as it is.
+    fn push(&mut self, frame: &ClientFrame, descriptors: &[OwnedFd]) -> Result<io::Result<()>, Fault> {
         let body = protocol::encode(frame)?;
         let mut bytes = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
         bytes.extend_from_slice(&body);
         let sent = if descriptors.is_empty() { Ok(0) } else { self.send_first(&bytes, descriptors) };
-        match sent.and_then(|sent| self.stream.write_all(&bytes[sent..])) {
-            Ok(()) => Ok(()),
-            Err(e) => Err(self.last_words().unwrap_or_else(|| broken(&self.socket, &e))),
-        }
+        Ok(sent.and_then(|sent| self.stream.write_all(&bytes[sent..])))
     }
 
     /// Why the daemon takes nothing more: it says so, if it can, behind what it has sent before.
