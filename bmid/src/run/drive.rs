@@ -438,6 +438,7 @@ async fn carrying(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step, carry: &A
                 .trying(what.clone())
                 .fix(format!("`bmictl op show {}` tells how it goes on", live.intent.id));
             live.parked.send_replace(Some(why));
+            engine.sight.doubt(step.lane());
             let late = tokio::select! {
                 late = &mut handle => late.map_err(panicked),
                 () = live.abandoned.cancelled() => {
@@ -454,6 +455,7 @@ async fn carrying(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step, carry: &A
 
 /// What a step returned, where what it takes away may have gone by itself.
 async fn settle(engine: &Engine, step: &Step, returned: Result<Done, DriverError>) -> Result<Done, Fault> {
+    let returned = returned.inspect_err(|_| engine.sight.doubt(step.lane()));
     match returned {
         Err(e) if e.kind == Kind::Unavailable && went_with_its_tgtd(engine, step).await => Ok(Done::ALREADY),
         returned => returned.map_err(|e| engine.named(step.lane(), Fault::from(e))),

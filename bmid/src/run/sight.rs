@@ -140,9 +140,14 @@ impl Sight {
             known.silent.remove(&kind);
             known.health.retain(|h| h.kind != kind);
         }
-        self.lately.forget(network);
+        self.lately.forget(&Lane::Network(network));
         // A look that is out may have seen it: whoever asks from now on looks again.
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&Look::Workers(network));
+    }
+
+    /// A step failed there, or has not returned in time: the next change looks for itself.
+    pub(super) fn doubt(&self, lane: Lane) {
+        self.lately.forget(&lane);
     }
 
     /// Networks that are there no more.

@@ -7,9 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bmi::model::Id;
 use bmi::rules::room;
-use bmi::step::{Fact, Look};
+use bmi::step::{Fact, Lane, Look};
 
 /// For how long it counts.
 const LATELY: Duration = Duration::from_secs(1);
@@ -62,15 +61,19 @@ impl Lately {
         }
     }
 
-    /// A network's tgtd has ended: another has limits of its own.
-    pub(super) fn forget(&self, network: Id) {
-        self.all().remove(&Look::Room(network));
+    /// Something failed there, or it is another tgtd with limits of its own: whoever comes next asks.
+    pub(super) fn forget(&self, lane: &Lane) {
+        self.all().retain(|look, _| match (look, lane) {
+            (Look::Room(of), Lane::Network(network)) => of != network,
+            (Look::Datastore(of, _), Lane::Datastore(store) | Lane::Import(store)) => of != store,
+            _ => true,
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bmi::model::{Bytes, Place, RbdPlace};
+    use bmi::model::{Bytes, Id, Place, RbdPlace};
     use bmi::step::{Amounts, DatastoreFacts, Limit, Resource, Room};
 
     use super::*;
@@ -127,13 +130,23 @@ mod tests {
     }
 
     #[test]
-    fn it_is_forgotten_with_its_tgtd_and_with_time() {
+    fn it_is_forgotten_where_something_failed_and_with_time() {
         let lately = Lately::default();
         let [one, other] = [3, 4].map(|n| Look::Room(id(n)));
+        let pool = store(true);
+        let known = || [&one, &other, &pool].map(|look| lately.get(look).is_some());
         lately.saw(&one, &room(1));
         lately.saw(&other, &room(2));
-        lately.forget(id(3));
-        assert_eq!((lately.get(&one), lately.get(&other)), (None, Some(room(2))));
+        lately.saw(&pool, &facts(false));
+        lately.forget(&Lane::Network(id(3)));
+        assert_eq!(known(), [false, true, true]);
+        lately.forget(&Lane::Datastore(id(2)));
+        assert_eq!(known(), [false, true, true]);
+        for lane in [Lane::Datastore, Lane::Import] {
+            lately.saw(&pool, &facts(false));
+            lately.forget(&lane(id(1)));
+            assert_eq!(known(), [false, true, false]);
+        }
         lately.all().values_mut().for_each(|(at, _)| *at = at.checked_sub(LATELY).unwrap_or(*at));
         assert_eq!(lately.get(&other), None);
     }
