@@ -196,8 +196,8 @@ impl Site<'_> {
                 self.pool.discard(&name).map_err(fail)?;
                 cloned = again(&parent);
             }
-            // It is not where it was a moment ago.
-            Err(Errno::ENOENT) if ordinary => {
+            // It is not where it was a while ago.
+            Err(Errno::ENOENT) if s.from.kind == BackingKind::Image => {
                 self.pool.recent.forget(&s.from, &name);
                 parent = self.parent(s, &tried)?;
                 cloned = again(&parent);

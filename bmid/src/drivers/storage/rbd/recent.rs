@@ -1,6 +1,6 @@
 //! What was seen or made in a pool a moment ago, over the connection that saw it: a hundred provisions need not ask a hundred times.
 //!
-//! Each is trusted for seconds, and only to go on by: whoever goes on meets Ceph itself in the next call, which fails if it is so no
+//! Each is trusted for a while, and only to go on by: whoever goes on meets Ceph itself in the next call, which fails if it is so no
 //! more. Never what is asked in order to say that something is wrong, or gone.
 
 use std::collections::HashMap;
@@ -12,8 +12,10 @@ use bmi::step::{Backing, BackingKind};
 
 use super::disks::Source;
 
-/// How long a datastore and a golden image count as being there.
+/// How long the datastore counts as this engine's, and a golden image under another's name as being there.
 const THERE: Duration = Duration::from_secs(3);
+/// How long a golden image of a name of ours does: it goes by a step of ours, or a clone does not find it.
+const OURS: Duration = Duration::from_secs(60);
 /// How long a clone waits for its target to ask for it.
 const MADE: Duration = Duration::from_secs(10);
 
@@ -34,6 +36,12 @@ fn young<T: Clone>(kept: Option<&Timed<T>>, limit: Duration) -> Option<T> {
     kept.filter(|(at, _)| at.elapsed() < limit).map(|(_, value)| value.clone())
 }
 
+/// For how long this is where a golden image is.
+fn lasts(source: &Source) -> Duration {
+    // One that was taken over in place has no size here. Its owner may rename it and put another there.
+    if source.size.is_some() { OURS } else { THERE }
+}
+
 impl Recent {
     fn with<T>(&self, f: impl FnOnce(&mut Kept) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -50,7 +58,10 @@ impl Recent {
 
     /// Where a golden image's bytes were.
     pub(super) fn source(&self, of: &Backing) -> Option<Source> {
-        self.with(|kept| young(kept.sources.get(of), THERE))
+        self.with(|kept| {
+            let found = kept.sources.get(of);
+            found.and_then(|(_, source)| young(found, lasts(source)))
+        })
     }
 
     pub(super) fn saw_source(&self, of: Backing, source: &Source) {
@@ -58,7 +69,7 @@ impl Recent {
             return;
         }
         self.with(|kept| {
-            kept.sources.retain(|_, (at, _)| at.elapsed() < THERE);
+            kept.sources.retain(|_, (at, source)| at.elapsed() < lasts(source));
             kept.sources.insert(of, (Instant::now(), source.clone()));
         });
     }
@@ -93,6 +104,8 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
     use super::*;
 
     #[test]
@@ -120,8 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_is_not_known() {
-        let old = Instant::now().checked_sub(THERE);
-        assert_eq!(young(old.map(|at| (at, 1)).as_ref(), THERE), None);
+    fn what_is_old_is_not_known_and_sooner_where_its_owner_may_move_it() {
+        let of = Backing::image(Id::from_random([7; 16]));
+        let known = |size, age| {
+            let recent = Recent::default();
+            let source = Source { image: "i".to_owned(), snap: None, depth: 0, size };
+            recent.with(|kept| kept.sources.insert(of, (Instant::now().checked_sub(age).unwrap(), source)));
+            recent.source(&of).is_some()
+        };
+        assert!(known(None, Duration::ZERO) && !known(None, THERE));
+        assert!(known(Some(5), THERE) && !known(Some(5), OURS));
     }
 }

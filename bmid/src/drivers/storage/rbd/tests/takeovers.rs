@@ -97,16 +97,23 @@ fn an_image_in_place_keeps_its_name_through_it_and_is_given_back_with_its_bytes(
         let e = rig.apply(twice.clone()).unwrap_err();
         assert!(e.kind == Kind::Conflict && e.why.contains("bmid's own already"), "{e:?}");
         rig.apply(twice.undo()).unwrap();
-        // Its owner gives it another name.
+        let (copy, before) = (Backing::image(id(3)), Backing::volume(id(4), 0));
+        rig.apply(rig.clone(golden, before)).unwrap();
+        // Its owner gives it another name than the one it had for that disk a moment ago.
         let renamed = RbdSource { image: "debian-12".into(), ..source.clone() };
         ceph().tool(&["rbd", "rename", &source.to_string(), &renamed.to_string()]);
+        rig.apply(rig.clone(golden, copy)).unwrap();
         rig.apply(rig.clone(golden, volume)).unwrap();
-        assert!(bytes_of(&rig, golden) == theirs() && bytes_of(&rig, volume) == theirs());
+        for disk in [golden, before, copy, volume] {
+            assert!(bytes_of(&rig, disk) == theirs(), "{disk:?}");
+        }
         assert_eq!(rig.apply(rig.unmake()).unwrap_err().kind, Kind::Conflict, "it counts as a disk");
         assert!(rig.apply(rig.remove(golden)).unwrap().changed);
         assert!(!rig.apply(rig.remove(golden)).unwrap().changed);
         assert!(bytes_of(&rig, volume) == theirs(), "disks made from it stay");
-        rig.apply(rig.remove(volume)).unwrap();
+        for disk in [before, copy, volume] {
+            rig.apply(rig.remove(disk)).unwrap();
+        }
         assert_eq!(rig.seen().len(), 1);
         eventually("no snapshot is left", || snaps(&renamed).is_empty());
         let spec = renamed.to_string();
