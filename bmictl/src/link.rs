@@ -76,7 +76,7 @@ impl Link {
         if let Err(e) = link.push(&ClientFrame::Hello(Hello::ours()), &[])? {
             return match link.last_words() {
                 Some(fault) => Err(fault),
-                None if e.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+                None if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(None),
                 None => Err(failed(e)),
             };
         }

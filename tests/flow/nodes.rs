@@ -326,6 +326,9 @@ async fn nodes_that_a_limit_of_their_tgtd_has_no_room_for_are_refused_before_any
     // The simulated tgtd uses no more than before: what it has yet to open is counted all the same.
     let fault = rig.refuse(&nodes(19, 21)).await;
     assert!(fault.kind == Kind::Limit && fault.why.contains("41 more"), "{fault}");
+    say(room(100, 150, 2));
+    rig.run(&nodes(19, 21)).await;
+    say(room(100, 140, 2));
     assert!(!rig.run(&nodes(0, 19)).await.end.changed, "who asks again asks for nothing");
     let shown = rig.run("status").await.one().clone();
     assert!(!shown["problems"].to_string().contains("pids.max"), "71 % are no reason to worry: {shown}");

@@ -210,8 +210,9 @@ impl Ceph {
 
     /// Stops one of its daemons until what is given back is dropped: a test that fails meanwhile must not wait for it for ever.
     pub fn stopped<'a>(&'a self, daemon: &'a str) -> Stopped<'a> {
+        let stopped = Stopped(self, daemon);
         self.signal(daemon, "STOP");
-        Stopped(self, daemon)
+        stopped
     }
 
     /// Starts one of its daemons again that was killed: `mon` or `osd`. It ends with the others.

@@ -41,7 +41,7 @@ impl Engine {
             return Ok(ended);
         }
         let began = tokio::time::Instant::now();
-        let facts = self.facts(&call).await?;
+        let mut facts = self.facts(&call, !call.envelope.check).await?;
         // Looking is part of the caller's waiting.
         let looked = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         call.envelope.timeout_ms = call.envelope.timeout_ms.map(|ms| ms.saturating_sub(looked));
@@ -53,7 +53,13 @@ impl Engine {
             }
             return Ok(Ended { op_id: None, changed: plan.changes_anything(), running: false });
         }
-        match self.begin_when_free(&call, id, &encoded, &facts).await? {
+        let mut begun = self.begin_when_free(&call, id, &encoded, &facts).await;
+        if begun.as_ref().is_err_and(|fault| matches!(fault.kind, Kind::Limit | Kind::Full)) {
+            // What was seen a moment ago lets somebody go on; it refuses nobody.
+            facts = self.facts(&call, false).await?;
+            begun = self.begin_when_free(&call, id, &encoded, &facts).await;
+        }
+        match begun? {
             Begun::Whole(intent, items, event, changed) => {
                 self.log_end(&intent, Ok(()));
                 self.claims.release(id);

@@ -432,13 +432,14 @@ async fn carrying(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step, carry: &A
     let returned = match engine.lanes.run_on(step.lane(), deadline, || carry.since(), call).await? {
         Returned::InTime(done) => done,
         Returned::Late(mut handle) => {
-            let what = carry.running().unwrap_or(step).describe();
+            let late = carry.running().unwrap_or(step);
+            engine.sight.doubt(late.lane());
+            let what = late.describe();
             let seconds = carry.since().map_or(deadline, |(_, limit)| limit).as_secs();
             let why = Fault::new(Kind::Timeout, format!("it has not returned within {seconds} s and is not sure yet"))
                 .trying(what.clone())
                 .fix(format!("`bmictl op show {}` tells how it goes on", live.intent.id));
             live.parked.send_replace(Some(why));
-            engine.sight.doubt(step.lane());
             let late = tokio::select! {
                 late = &mut handle => late.map_err(panicked),
                 () = live.abandoned.cancelled() => {

@@ -107,7 +107,7 @@ impl Engine {
 
     /// Answers from rows and facts.
     async fn read(self: &Arc<Engine>, call: &Submission) -> Result<Ended, Fault> {
-        let facts = self.facts(call).await?;
+        let facts = self.facts(call, false).await?;
         let mut items = self.store.read(|view| {
             call.request.answer(&Answering {
                 view,
@@ -129,18 +129,18 @@ impl Engine {
         Ok(Ended { op_id: None, changed: false, running: false })
     }
 
-    /// The facts a request asks for, all questions side by side.
-    async fn facts(&self, call: &Submission) -> Result<Facts, Fault> {
+    /// The facts a request asks for, all questions side by side; `lately`: what was seen a moment ago will do.
+    async fn facts(&self, call: &Submission, lately: bool) -> Result<Facts, Fault> {
         let looks = self
             .store
             .read(|view| call.request.looks(&Asking { view, caller: &call.caller, defaults: &self.defaults }))?;
         let looking = async {
             match call.request.sheet().effect {
                 Effect::Read => self.look(looks, sight::LISTING).await,
-                Effect::Control => self.look(looks, sight::CHANGE).await,
-                Effect::Change => {
+                _ if lately => {
                     Facts(join_all(looks.into_iter().map(|l| self.sight.ask_lately(l, sight::CHANGE))).await)
                 }
+                Effect::Change | Effect::Control => self.look(looks, sight::CHANGE).await,
             }
         };
         let Some(ms) = call.envelope.timeout_ms else { return Ok(looking.await) };

@@ -172,11 +172,12 @@ impl Sight {
         }
         let (sight, what) = (Arc::clone(self), look.clone());
         let looking = tokio::spawn(async move {
+            let asked = Instant::now();
             let fact = sight.drivers_say(&what).await;
             if let (Look::Workers(network), Fact::Workers(health)) = (&what, &fact) {
                 sight.note(*network, health);
             }
-            sight.lately.saw(&what, &fact);
+            sight.lately.saw(&what, asked, &fact);
             sight.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&what);
             fact
         });

@@ -8,10 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bmi::rules::room;
-use bmi::step::{Fact, Lane, Look};
+use bmi::step::{Fact, Lane, Limit, Look, Resource};
 
 /// For how long it counts.
 const LATELY: Duration = Duration::from_secs(1);
+/// So much memory has to be free, in bytes: a tgtd's limit is what all others leave it, however little it uses itself.
+const SPARE: u64 = 1 << 30;
 
 /// See the file's head.
 #[derive(Default)]
@@ -26,11 +28,12 @@ fn is_dear(look: &Look) -> bool {
     }
 }
 
-/// Whether nothing is wrong. What is used of a tgtd's limits may be old: all disks of its network are counted whoever looks, only
-/// what others on the host took meanwhile is not.
+/// Whether nothing is wrong. What is used of a tgtd's limits may be old: disks that it had not opened then are counted whoever looks,
+/// only what others on the host took meanwhile is not.
 fn is_fine(fact: &Fact) -> bool {
+    let spare = |l: &Limit| l.of != Resource::Memory || l.most.saturating_sub(l.used) >= SPARE;
     match fact {
-        Fact::Room(Some(room)) => room::warnings(room).is_empty(),
+        Fact::Room(Some(room)) => room::warnings(room).is_empty() && room.limits.iter().all(spare),
         Fact::Datastore(facts) => facts.available && facts.problem.is_none() && facts.full.is_none(),
         _ => false,
     }
@@ -47,15 +50,15 @@ impl Lately {
         all.get(look).filter(|(at, _)| at.elapsed() < LATELY).map(|(_, fact)| fact.clone())
     }
 
-    /// An answer has come.
-    pub(super) fn saw(&self, look: &Look, fact: &Fact) {
+    /// An answer has come to what was asked then.
+    pub(super) fn saw(&self, look: &Look, asked: Instant, fact: &Fact) {
         if !is_dear(look) {
             return;
         }
         let mut all = self.all();
         all.retain(|_, (at, _)| at.elapsed() < LATELY);
         if is_fine(fact) {
-            all.insert(look.clone(), (Instant::now(), fact.clone()));
+            all.insert(look.clone(), (asked, fact.clone()));
         } else {
             all.remove(look);
         }
@@ -74,7 +77,7 @@ impl Lately {
 #[cfg(test)]
 mod tests {
     use bmi::model::{Bytes, Id, Place, RbdPlace};
-    use bmi::step::{Amounts, DatastoreFacts, Limit, Resource, Room};
+    use bmi::step::{Amounts, DatastoreFacts, Room};
 
     use super::*;
 
@@ -119,12 +122,12 @@ mod tests {
         let lately = Lately::default();
         for (look, fine, bad) in [(Look::Room(id(3)), room(79), room(80)), (store(true), facts(false), facts(true))] {
             assert_eq!(lately.get(&look), None);
-            lately.saw(&look, &fine);
+            lately.saw(&look, Instant::now(), &fine);
             assert_eq!(lately.get(&look), Some(fine.clone()));
-            lately.saw(&look, &bad);
+            lately.saw(&look, Instant::now(), &bad);
             assert_eq!(lately.get(&look), None);
-            lately.saw(&look, &fine);
-            lately.saw(&look, &Fact::Unknown("no answer".to_owned()));
+            lately.saw(&look, Instant::now(), &fine);
+            lately.saw(&look, Instant::now(), &Fact::Unknown("no answer".to_owned()));
             assert_eq!(lately.get(&look), None);
         }
     }
@@ -135,15 +138,15 @@ mod tests {
         let [one, other] = [3, 4].map(|n| Look::Room(id(n)));
         let pool = store(true);
         let known = || [&one, &other, &pool].map(|look| lately.get(look).is_some());
-        lately.saw(&one, &room(1));
-        lately.saw(&other, &room(2));
-        lately.saw(&pool, &facts(false));
+        lately.saw(&one, Instant::now(), &room(1));
+        lately.saw(&other, Instant::now(), &room(2));
+        lately.saw(&pool, Instant::now(), &facts(false));
         lately.forget(&Lane::Network(id(3)));
         assert_eq!(known(), [false, true, true]);
         lately.forget(&Lane::Datastore(id(2)));
         assert_eq!(known(), [false, true, true]);
         for lane in [Lane::Datastore, Lane::Import] {
-            lately.saw(&pool, &facts(false));
+            lately.saw(&pool, Instant::now(), &facts(false));
             lately.forget(&lane(id(1)));
             assert_eq!(known(), [false, true, false]);
         }
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn a_folder_is_asked_each_time() {
         let lately = Lately::default();
-        lately.saw(&store(false), &facts(false));
+        lately.saw(&store(false), Instant::now(), &facts(false));
         assert_eq!(lately.get(&store(false)), None);
     }
 }

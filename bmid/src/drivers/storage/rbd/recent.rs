@@ -38,8 +38,9 @@ fn young<T: Clone>(kept: Option<&Timed<T>>, limit: Duration) -> Option<T> {
 
 /// For how long this is where a golden image is.
 fn lasts(source: &Source) -> Duration {
-    // One that was taken over in place has no size here. Its owner may rename it and put another there.
-    if source.size.is_some() { OURS } else { THERE }
+    // One that was taken over in place has no size here. Its owner may rename it and put another there. And one that has parents is
+    // about to be flattened, after which its clones need not be.
+    if source.size.is_some() && source.depth == 0 { OURS } else { THERE }
 }
 
 impl Recent {
@@ -133,15 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_is_not_known_and_sooner_where_its_owner_may_move_it() {
+    fn what_is_old_is_not_known_and_sooner_where_it_may_change() {
         let of = Backing::image(Id::from_random([7; 16]));
-        let known = |size, age| {
+        let known = |size, depth, age| {
             let recent = Recent::default();
-            let source = Source { image: "i".to_owned(), snap: None, depth: 0, size };
+            let source = Source { image: "i".to_owned(), snap: None, depth, size };
             recent.with(|kept| kept.sources.insert(of, (Instant::now().checked_sub(age).unwrap(), source)));
             recent.source(&of).is_some()
         };
-        assert!(known(None, Duration::ZERO) && !known(None, THERE));
-        assert!(known(Some(5), THERE) && !known(Some(5), OURS));
+        for (size, depth) in [(None, 0), (Some(5), 1)] {
+            assert!(known(size, depth, Duration::ZERO) && !known(size, depth, THERE));
+        }
+        assert!(known(Some(5), 0, THERE) && !known(Some(5), 0, OURS));
     }
 }
