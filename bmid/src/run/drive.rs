@@ -432,9 +432,9 @@ async fn carrying(engine: &Arc<Engine>, live: &Arc<Live>, step: &Step, carry: &A
     let returned = match engine.lanes.run_on(step.lane(), deadline, || carry.since(), call).await? {
         Returned::InTime(done) => done,
         Returned::Late(mut handle) => {
-            let late = carry.running().unwrap_or(step);
-            engine.sight.doubt(late.lane());
-            let what = late.describe();
+            let running = carry.running().unwrap_or(step);
+            engine.sight.doubt(running.lane());
+            let what = running.describe();
             let seconds = carry.since().map_or(deadline, |(_, limit)| limit).as_secs();
             let why = Fault::new(Kind::Timeout, format!("it has not returned within {seconds} s and is not sure yet"))
                 .trying(what.clone())

@@ -1,7 +1,7 @@
 //! What was seen a moment ago, for those who change something: of a hundred provisions in a second one asks the host.
 //!
 //! Only what is fine is kept, and only to go on by: whoever goes on meets the thing itself in the step, which fails if it is so no more.
-//! Never what is wrong or nearly used up, so that it is asked anew before it refuses; never what a listing shows.
+//! Never what is wrong or nearly used up; never what a listing shows. Who is refused by it is looked for anew first (`run/change.rs`).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
