@@ -40,11 +40,8 @@ impl Engine {
         {
             return Ok(ended);
         }
-        let began = tokio::time::Instant::now();
-        let mut facts = self.facts(&call, !call.envelope.check).await?;
-        // Looking is part of the caller's waiting.
-        let looked = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        call.envelope.timeout_ms = call.envelope.timeout_ms.map(|ms| ms.saturating_sub(looked));
+        let lately = !call.envelope.check;
+        let mut facts = self.facts_in_time(&mut call, lately).await?;
         let id = call.envelope.op_id.unwrap_or_else(|| self.fresh_id());
         if call.envelope.check {
             let plan = self.store.read(|view| self.plan(view, &call, id, &facts))?;
@@ -56,7 +53,7 @@ impl Engine {
         let mut begun = self.begin_when_free(&call, id, &encoded, &facts).await;
         if begun.as_ref().is_err_and(|fault| matches!(fault.kind, Kind::Limit | Kind::Full)) {
             // What was seen a moment ago lets somebody go on; it refuses nobody.
-            facts = self.facts(&call, false).await?;
+            facts = self.facts_in_time(&mut call, false).await?;
             begun = self.begin_when_free(&call, id, &encoded, &facts).await;
         }
         match begun? {
@@ -78,6 +75,15 @@ impl Engine {
                 self.drive_and_wait(drive, &live, &call, &cancel).await
             }
         }
+    }
+
+    /// The facts a change asks for. Looking is part of the caller's waiting.
+    async fn facts_in_time(&self, call: &mut Submission, lately: bool) -> Result<Facts, Fault> {
+        let began = tokio::time::Instant::now();
+        let facts = self.facts(call, lately).await?;
+        let looked = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        call.envelope.timeout_ms = call.envelope.timeout_ms.map(|ms| ms.saturating_sub(looked));
+        Ok(facts)
     }
 
     /// What an operation would answer, for those whose answer is worth that.
