@@ -10,6 +10,7 @@ use bmid::store::Store;
 use tokio::runtime::Runtime;
 
 use crate::child::{self, Job, Said};
+use crate::disks;
 use crate::lab::{Lab, Template, engine};
 use crate::rig::Rig;
 use crate::scenario::Special;
@@ -34,6 +35,8 @@ pub struct Case {
     pub reconcile: bool,
     /// The host went down with it: nothing that lives in memory is left.
     pub host: bool,
+    /// In a pool, each process that clones a golden image has done so before: it makes clones alike (`storage/rbd/alike.rs`).
+    pub alike: bool,
     /// Each script must have struck.
     pub must_strike: bool,
 }
@@ -78,12 +81,14 @@ pub fn play(lab: &Lab, test: &str, template: &Template, case: &Case) -> Result<V
         let scripts: Vec<String> = scripts.collect();
         let host = if case.host { ", host lost" } else { "" };
         let at = template.disks;
+        let host = if case.alike { format!("{host}, alike") } else { host.to_owned() };
         format!("{} in {at:?}: [{}]{host}: {why}", template.scenario.name(), scripts.join("] then ["))
     })
 }
 
 fn played(test: &str, template: &Template, case: &Case, dir: &Path) -> Result<Vec<String>, String> {
-    let script = format!("{}{}", case.act, template.scenario.faults);
+    let alike = if case.alike { disks::ALIKE } else { "" };
+    let script = format!("{alike}{}{}", case.act, template.scenario.faults);
     let mut died = child::run(test, &template.job(dir, template.lines.clone()), &script)?;
     let mut trace = died.trace.clone();
     strikes(case, &case.act, &died.trace)?;
@@ -92,7 +97,7 @@ fn played(test: &str, template: &Template, case: &Case, dir: &Path) -> Result<Ve
         lose(case, dir);
         // After a host's end nothing runs before reconcile has started it.
         let job = Job { reconcile: case.reconcile || case.host, ..template.job(dir, Vec::new()) };
-        died = child::run(test, &job, script)?;
+        died = child::run(test, &job, &format!("{alike}{script}"))?;
         strikes(case, script, &died.trace)?;
         trace.extend(died.trace.iter().cloned());
     }

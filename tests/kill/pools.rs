@@ -21,6 +21,9 @@ type Cases = Vec<(Arc<Template>, Case)>;
 /// The longest a step on a pool takes, more or less.
 const STEP: usize = 80_000;
 
+/// The longest that a clone made alike takes.
+const ALIKE: usize = 20_000;
+
 /// What is killed, each kind of it once.
 struct Wanted {
     seen: BTreeSet<(String, String, String)>,
@@ -28,9 +31,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// A case unless there is one of that phase and point for such an operation.
+    /// A case unless there is one of that phase and point for such an operation. Clones come in both ways.
     fn add(&mut self, template: &Arc<Template>, phase: &str, of: &str, point: &str, case: Case) {
         if point.starts_with("storage.") && self.seen.insert((phase.to_owned(), of.to_owned(), point.to_owned())) {
+            if point.starts_with("storage.clone.") && !case.alike {
+                self.cases.push((Arc::clone(template), Case { alike: true, ..case.clone() }));
+            }
             self.cases.push((Arc::clone(template), case));
         }
     }
@@ -55,6 +61,13 @@ fn acting(template: &Arc<Template>, wanted: &mut Wanted, dice: &mut Dice) {
                 let at = (within * n + dice.below(within)) / times;
                 let act = format!("# strike {} {} {at}\n", step.0, step.1.trim());
                 wanted.add(template, &format!("strike {n}"), op, point, Case { act, ..Case::default() });
+            }
+            let times = if step.0 == "storage.clone" { 5 * strikes } else { 0 };
+            for n in 0..times {
+                let at = (ALIKE * n + dice.below(ALIKE)) / times;
+                let act = format!("# strike {} {} {at}\n", step.0, step.1.trim());
+                let case = Case { act, alike: true, ..Case::default() };
+                wanted.add(template, &format!("strike alike {n}"), op, point, case);
             }
         }
     }

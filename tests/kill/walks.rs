@@ -234,7 +234,8 @@ pub fn drawn(dice: &mut Dice, template: &Template, points: &[String]) -> Case {
         let own = dice.one_in(2);
         recover.push(line(dice, "kill", own) + &fail);
     }
-    Case { act, recover, reconcile: dice.one_in(2), host: dice.one_in(4), must_strike: false }
+    let (reconcile, host, alike) = (dice.one_in(2), dice.one_in(4), dice.one_in(2));
+    Case { act, recover, reconcile, host, alike, must_strike: false }
 }
 
 #[test]

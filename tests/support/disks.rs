@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use bmi::model::{Kind, Place, RbdExport, RbdPlace};
 use bmi::step::look::PlaceKey;
-use bmi::step::{BackingKind, Fact, Look, OpenStore, Scope, Seen, StorageStep};
+use bmi::step::{BackingKind, Fact, Look, OpenStore, Remove, Scope, Seen, StorageStep};
 use bmid::drivers::sim::World;
 use bmid::drivers::storage::file::Detached;
 use bmid::drivers::storage::rbd::RbdStore;
@@ -43,6 +43,10 @@ pub const LINE: &str = "datastore create pool --kind rbd --pool tests --conf /et
 
 /// The same for a second one.
 pub const FAST: &str = "datastore create fast --kind rbd --pool fast --conf /etc/ceph/tests.conf --id tests";
+
+/// A remark in a script: before its first clone of a golden image, a process makes and removes another, so that the driver knows what
+/// librbd writes.
+pub const ALIKE: &str = "# alike\n";
 
 /// Where the disks of a test are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -250,6 +254,8 @@ struct Pools {
     folders: Box<dyn Driver<Step = StorageStep>>,
     real: RbdStore,
     pool: Pool,
+    /// It has cloned a golden image.
+    learnt: AtomicBool,
 }
 
 impl Pools {
@@ -260,6 +266,7 @@ impl Pools {
             folders: Box::new(Nothing),
             real: RbdStore::new(dir.join("scratch"), Box::new(Detached)),
             pool,
+            learnt: AtomicBool::new(false),
         }
     }
 
@@ -315,6 +322,20 @@ impl Pools {
         file.and_then(|mut f| f.write_all(format!("{text}\n").as_bytes())).unwrap();
     }
 
+    /// What [`ALIKE`] asks for.
+    fn learn(&self, step: &StorageStep) {
+        let script = fs::read_to_string(self.dir.join("world/faults")).unwrap_or_default();
+        let StorageStep::Clone(s) = step else { return };
+        if s.from.kind != BackingKind::Image || !script.contains(ALIKE) || self.learnt.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut other = s.clone();
+        (other.to.kind, other.to.generation, other.note) = (BackingKind::Volume, u32::MAX - std::process::id(), None);
+        let (datastore, place, what) = (s.datastore, s.place.clone(), other.to);
+        self.redo(&StorageStep::Clone(other));
+        self.redo(&StorageStep::Remove(Remove { datastore, place, what }));
+    }
+
     /// The script's remark `# strike STEP PASS MICROSECONDS` ends the process so long after that pass has begun: somewhere
     /// in the middle of the step, or just behind it.
     fn strike(&self, name: &str) {
@@ -359,6 +380,7 @@ impl Driver for Pools {
         if matches!(step.place().1, Place::Folder { .. }) {
             return self.folders.apply(step, cx);
         }
+        self.learn(step);
         self.world.cut(&format!("{}.before", point(step)))?;
         self.strike(point(step));
         let done = self.carry_out(step, cx)?;

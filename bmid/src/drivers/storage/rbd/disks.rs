@@ -4,6 +4,8 @@
 //! its volume; the register says of which. A removed volume goes to the trash at once and is purged later; while snapshots
 //! of it live it is only renamed. So nothing that the user may delete is ever held by what was made from it.
 
+use std::sync::Arc;
+
 use bmi::model::{Id, Kind};
 use bmi::step::{self, Backing, BackingKind};
 use nix::errno::Errno;
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::found;
 use super::image::ffi::{Image, Which};
 use super::names::{self, BASE, Mark, same_client};
+use super::pattern::Key;
 use super::pool::{Pool, absent, failed};
 use crate::drivers::{Done, DriverError};
 
@@ -45,16 +48,25 @@ pub(super) struct Source {
     pub(super) image: String,
     pub(super) snap: Option<String>,
     pub(super) depth: u32,
-    /// How large a clone of it is, where that is known.
-    pub(super) size: Option<u64>,
+    /// It is a golden image under a name of ours, which never changes.
+    pub(super) golden: Option<Arc<Golden>>,
+}
+
+/// What is known of a golden image of ours.
+#[derive(Debug)]
+pub(super) struct Golden {
+    /// RBD's.
+    pub(super) id: String,
+    /// Its snapshot's, and that of its clones, in bytes.
+    pub(super) size: u64,
+    /// What its owner set on it (`rbd image-meta`), as the keys of its header: its clones get a copy. None: too much to be kept.
+    pub(super) metadata: Option<Vec<Key>>,
 }
 
 /// Where a clone's bytes come from.
-struct Parent {
-    image: String,
-    snap: String,
-    depth: u32,
-    size: Option<u64>,
+pub(super) struct Parent {
+    pub(super) at: Source,
+    pub(super) snap: String,
     /// The open volume that `snap` was made on for this clone alone.
     passing: Option<Image>,
 }
@@ -135,17 +147,22 @@ impl Site<'_> {
             let snap = (what.kind == BackingKind::Image).then(|| BASE.to_owned());
             if mark.in_place.is_none() {
                 // A golden image never changes; a volume's size is asked for when it is cloned.
-                let size = snap.as_ref().map(|_| self.pool.size(&id)).transpose().map_err(fail)?;
-                return Ok(Some(Source { image: own, snap, depth, size }));
+                let golden = snap.as_ref().map(|_| self.golden(id)).transpose().map_err(fail)?;
+                return Ok(Some(Source { image: own, snap, depth, golden }));
             }
             let (snap, image) = (mark.in_place, self.pool.name_of(&id).map_err(fail)?);
-            return Ok(image.map(|image| Source { image, snap, depth, size: None }));
+            return Ok(image.map(|image| Source { image, snap, depth, golden: None }));
         }
         let Some(entry) = self.snap_entry(what, tried)?.filter(|e| e.done) else { return Ok(None) };
         // The volume's own name, or that of a removed one.
         let Some(image) = self.pool.name_of(&entry.image).map_err(fail)? else { return Ok(None) };
         let depth = self.pool.mark(&entry.image).map_err(fail)?.map_or(0, |m| m.depth);
-        Ok(Some(Source { image, snap: Some(names::snap(what)), depth, size: None }))
+        Ok(Some(Source { image, snap: Some(names::snap(what)), depth, golden: None }))
+    }
+
+    fn golden(&self, id: String) -> Result<Arc<Golden>, Errno> {
+        let (size, metadata) = (self.pool.size(&id)?, self.pool.metadata(&id)?);
+        Ok(Arc::new(Golden { id, size, metadata }))
     }
 
     fn parent(&self, s: &step::Clone, tried: &str) -> Result<Parent, DriverError> {
@@ -162,14 +179,13 @@ impl Site<'_> {
                 source
             }
         };
-        let Source { image, snap, depth, size } = source;
-        if let Some(snap) = snap {
-            return Ok(Parent { image, snap, depth, size, passing: None });
+        if let Some(snap) = source.snap.clone() {
+            return Ok(Parent { at: source, snap, passing: None });
         }
         let snap = names::through(&s.to);
-        let volume = self.pool.open(Which::Name(&image)).map_err(|e| failed(tried, e))?;
+        let volume = self.pool.open(Which::Name(&source.image)).map_err(|e| failed(tried, e))?;
         snap_anew(&volume, &snap).map_err(|e| failed(tried, e))?;
-        Ok(Parent { image, snap, depth, size, passing: Some(volume) })
+        Ok(Parent { at: source, snap, passing: Some(volume) })
     }
 
     /// Carries out a [`step::Clone`]. True in the second: there is work for the background.
@@ -185,7 +201,7 @@ impl Site<'_> {
         }
         let mut parent = self.parent(s, &tried)?;
         let (name, fail) = (self.name(&s.to), |e| failed(&tried, e));
-        let again = |parent: &Parent| self.pool.io.make_clone(&self.pool.io, &parent.image, &parent.snap, &name);
+        let again = |parent: &Parent| self.make(&s.from, parent, &name);
         let mut cloned = again(&parent);
         match cloned {
             Err(Errno::EEXIST) => {
@@ -208,17 +224,16 @@ impl Site<'_> {
             // The clone's failure is the one that tells the matter.
             let _ = volume.unsnap(&parent.snap);
         }
-        cloned.and_then(|()| self.snaps_behind(s, &parent, &name)).map_err(fail)?;
-        let id = self.pool.id_of(&name).map_err(fail)?.ok_or_else(|| fail(Errno::ENOENT))?;
-        let depth = parent.depth + 1;
+        let id = cloned.and_then(|id| self.snaps_behind(s, &parent, &name).map(|()| id)).map_err(fail)?;
+        let depth = parent.at.depth + 1;
         let chore = s.to.kind == BackingKind::Image || depth > DEEPEST;
         if chore {
             self.pool.set_entry(&self.flat_key(&id), &name).map_err(fail)?;
         }
         let mark = Mark { note: found::written(s.note.as_ref()), ..self.mark(&s.to, depth) };
         self.pool.set_mark(&id, &mark).map_err(fail)?;
-        if let Some(size) = parent.size.filter(|_| ordinary) {
-            self.pool.recent.made(&name, size);
+        if let Some(golden) = parent.at.golden.filter(|_| ordinary) {
+            self.pool.recent.made(&name, golden.size);
         }
         Ok((Done::CHANGED, chore))
     }

@@ -49,7 +49,7 @@ impl Io {
         self.raw
     }
 
-    fn rados(&self) -> &'static Rados {
+    pub(super) fn rados(&self) -> &'static Rados {
         &self.cluster.api().rados
     }
 

@@ -15,6 +15,11 @@
 //! between calls that a restart would miss: connections, and what runs. It never touches what its names and marks do not say
 //! is its own.
 
+/// Changes of objects.
+mod change {
+    pub(super) mod ffi;
+}
+mod alike;
 mod chores;
 /// Connections.
 mod cluster {
@@ -35,6 +40,7 @@ mod library {
 }
 mod local;
 mod names;
+mod pattern;
 mod pool;
 mod reach;
 mod receive;

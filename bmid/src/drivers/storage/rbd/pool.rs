@@ -17,6 +17,7 @@ use super::ffi::Io;
 use super::image::ffi::{Image, Which};
 use super::library::ffi::{Api, Missing};
 use super::names::{MARK, Mark, REGISTER, decode, encode, gone};
+use super::pattern::{Key, METADATA};
 use super::recent::Recent;
 use crate::drivers::DriverError;
 
@@ -269,9 +270,26 @@ impl Pool {
     pub(super) fn discard(&self, name: &str) -> Result<bool, Errno> {
         match self.trash(name) {
             Ok(()) => Ok(true),
+            Err(Errno::ENOENT) if self.list(name)? => self.trash(name).map(|()| true),
             Err(Errno::ENOENT) => self.drop_name(name),
             Err(_) => absent(self.io.remove(name)).map(|gone| gone.is_some()),
         }
+    }
+
+    /// Puts an image in its making into the directory, where it has a header and a name, and is neither there nor in the trash: librbd
+    /// finds it then. False: it is no such image.
+    fn list(&self, name: &str) -> Result<bool, Errno> {
+        let Some(id) = self.id_of(name)? else { return Ok(false) };
+        let trashed = || absent(self.io.exec("rbd_trash", c"rbd", "trash_get", &encode(id.as_bytes())));
+        if self.name_of(&id)?.is_some() || absent(self.size(&id))?.is_none() || trashed()?.is_some() {
+            return Ok(false);
+        }
+        self.io.exec(DIRECTORY, c"rbd", "dir_add_image", &dir_entry(name, &id)).map(|_| true)
+    }
+
+    /// Takes an entry out of the directory.
+    pub(super) fn unlist(&self, name: &str, id: &str) -> Result<(), Errno> {
+        self.io.exec(DIRECTORY, c"rbd", "dir_remove_image", &dir_entry(name, id)).map(drop)
     }
 
     /// All that is in the trash: id and the name it had, or has where there is no trash.
@@ -317,6 +335,13 @@ impl Pool {
         self.io.exec(&header(id), c"rbd", "metadata_set", &input).map(drop)
     }
 
+    /// What else stands in an image's metadata; none if it is more than one answer holds.
+    pub(super) fn metadata(&self, id: &str) -> Result<Option<Vec<Key>>, Errno> {
+        let (mut found, more) = self.io.keys(&header(id), METADATA, "")?;
+        found.retain(|(key, _)| key.strip_prefix(METADATA) != Some(MARK));
+        Ok((!more).then_some(found))
+    }
+
     /// Takes our mark off.
     pub(super) fn unmark(&self, id: &str) -> Result<(), Errno> {
         absent(self.io.exec(&header(id), c"rbd", "metadata_remove", &encode(MARK.as_bytes()))).map(drop)
@@ -324,7 +349,7 @@ impl Pool {
 
     /// The name that an image has now.
     pub(super) fn name_of(&self, id: &str) -> Result<Option<String>, Errno> {
-        let found = absent(self.io.exec("rbd_directory", c"rbd", "dir_get_name", &encode(id.as_bytes())))?;
+        let found = absent(self.io.exec(DIRECTORY, c"rbd", "dir_get_name", &encode(id.as_bytes())))?;
         Ok(found.as_deref().and_then(decode).and_then(|b| std::str::from_utf8(b).ok()).map(str::to_owned))
     }
 
@@ -410,13 +435,21 @@ impl Pool {
     }
 }
 
+/// The object that holds all names and ids.
+pub(super) const DIRECTORY: &str = "rbd_directory";
+
 /// The object that holds the id of the image of that name.
-fn id_object(name: &str) -> String {
+pub(super) fn id_object(name: &str) -> String {
     format!("rbd_id.{name}")
 }
 
+/// An entry of the directory, as the class takes it.
+pub(super) fn dir_entry(name: &str, id: &str) -> Vec<u8> {
+    [encode(name.as_bytes()), encode(id.as_bytes())].concat()
+}
+
 /// The object that holds what an image is.
-fn header(id: &str) -> String {
+pub(super) fn header(id: &str) -> String {
     format!("rbd_header.{id}")
 }
 

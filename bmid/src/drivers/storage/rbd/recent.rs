@@ -4,18 +4,21 @@
 //! more. Never what is asked in order to say that something is wrong, or gone.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bmi::model::Id;
 use bmi::step::{Backing, BackingKind};
 
 use super::disks::Source;
+use super::pattern::Pattern;
 
 /// How long the datastore counts as this engine's, and a golden image under another's name as being there.
 const THERE: Duration = Duration::from_secs(3);
 /// How long a golden image of a name of ours does: it goes by a step of ours, or a clone does not find it.
 const OURS: Duration = Duration::from_secs(60);
+/// How long clones of a golden image are made as librbd made one of them; then it makes one again.
+const ALIKE: Duration = Duration::from_secs(3600);
 /// How long a clone waits for its target to ask for it.
 const MADE: Duration = Duration::from_secs(10);
 
@@ -29,6 +32,7 @@ pub(super) struct Recent(Mutex<Kept>);
 struct Kept {
     engine: Option<Timed<Id>>,
     sources: HashMap<Backing, Timed<Source>>,
+    patterns: HashMap<Backing, Timed<Arc<Pattern>>>,
     made: HashMap<String, Timed<u64>>,
 }
 
@@ -38,9 +42,9 @@ fn young<T: Clone>(kept: Option<&Timed<T>>, limit: Duration) -> Option<T> {
 
 /// For how long this is where a golden image is.
 fn lasts(source: &Source) -> Duration {
-    // One that was taken over in place has no size here. Its owner may rename it and put another there. And one that has parents is
+    // One that was taken over in place is another's. Its owner may rename it and put another there. And one that has parents is
     // about to be flattened, after which its clones need not be.
-    if source.size.is_some() && source.depth == 0 { OURS } else { THERE }
+    if source.golden.is_some() && source.depth == 0 { OURS } else { THERE }
 }
 
 impl Recent {
@@ -75,6 +79,18 @@ impl Recent {
         });
     }
 
+    /// What librbd wrote for a clone of a golden image of ours; `id` is RBD's of the image that it is now.
+    pub(super) fn pattern(&self, of: &Backing, id: &str) -> Option<Arc<Pattern>> {
+        self.with(|kept| young(kept.patterns.get(of), ALIKE)).filter(|pattern| pattern.of == id)
+    }
+
+    pub(super) fn saw_pattern(&self, of: Backing, pattern: Pattern) {
+        self.with(|kept| {
+            kept.patterns.retain(|_, (at, _)| at.elapsed() < ALIKE);
+            kept.patterns.insert(of, (Instant::now(), Arc::new(pattern)));
+        });
+    }
+
     /// A clone was made: nobody has it open or locked.
     pub(super) fn made(&self, name: &str, size: u64) {
         self.with(|kept| {
@@ -93,6 +109,7 @@ impl Recent {
     pub(super) fn forget(&self, what: &Backing, name: &str) {
         self.with(|kept| {
             kept.sources.remove(what);
+            kept.patterns.remove(what);
             kept.made.remove(name);
         });
     }
@@ -107,6 +124,7 @@ impl Recent {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+    use super::super::disks::Golden;
     use super::*;
 
     #[test]
@@ -123,7 +141,7 @@ mod tests {
     #[test]
     fn only_golden_images_stay_where_they_were() {
         let recent = Recent::default();
-        let at = |image: &str| Source { image: image.to_owned(), snap: None, depth: 0, size: None };
+        let at = |image: &str| Source { image: image.to_owned(), snap: None, depth: 0, golden: None };
         let id = Id::from_random([7; 16]);
         recent.saw_source(Backing::volume(id, 1), &at("v"));
         assert!(recent.source(&Backing::volume(id, 1)).is_none(), "a rollback gives a volume another image");
@@ -136,15 +154,16 @@ mod tests {
     #[test]
     fn what_is_old_is_not_known_and_sooner_where_it_may_change() {
         let of = Backing::image(Id::from_random([7; 16]));
-        let known = |size, depth, age| {
+        let known = |ours: bool, depth, age| {
             let recent = Recent::default();
-            let source = Source { image: "i".to_owned(), snap: None, depth, size };
+            let golden = ours.then(|| Golden { id: "7".to_owned(), size: 5, metadata: None }.into());
+            let source = Source { image: "i".to_owned(), snap: None, depth, golden };
             recent.with(|kept| kept.sources.insert(of, (Instant::now().checked_sub(age).unwrap(), source)));
             recent.source(&of).is_some()
         };
-        for (size, depth) in [(None, 0), (Some(5), 1)] {
-            assert!(known(size, depth, Duration::ZERO) && !known(size, depth, THERE));
+        for (ours, depth) in [(false, 0), (true, 1)] {
+            assert!(known(ours, depth, Duration::ZERO) && !known(ours, depth, THERE));
         }
-        assert!(known(Some(5), 0, THERE) && !known(Some(5), 0, OURS));
+        assert!(known(true, 0, THERE) && !known(true, 0, OURS));
     }
 }

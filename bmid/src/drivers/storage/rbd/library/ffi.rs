@@ -115,6 +115,16 @@ library!(Rados in "librados" {
     may "the lock of an owner that died is not broken: the first write after a crash of tgtd waits half a minute" {
         fn rados_getaddrs(Raw, *mut *mut c_char) -> c_int;
     }
+    may "each disk is cloned by librbd, which takes three times as long" {
+        fn rados_ioctx_get_id(Raw) -> i64;
+        fn rados_write_op_create(Raw, c_int, Text);
+        fn rados_write_op_exec(Raw, Text, Text, Text, usize, *mut c_int);
+        fn rados_aio_create_completion2(Raw, Raw, *mut Raw) -> c_int;
+        fn rados_aio_write_op_operate(Raw, Raw, Raw, Text, *mut libc::time_t, c_int) -> c_int;
+        fn rados_aio_wait_for_complete(Raw) -> c_int;
+        fn rados_aio_get_return_value(Raw) -> c_int;
+        fn rados_aio_release(Raw);
+    }
 });
 
 library!(Rbd in "librbd" {

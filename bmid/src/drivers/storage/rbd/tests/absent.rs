@@ -9,6 +9,14 @@ use crate::drivers::storage::rbd::library::ffi::{From, load};
 /// All that is optional.
 const OPTIONAL: &[&str] = &[
     "rados_getaddrs",
+    "rados_ioctx_get_id",
+    "rados_write_op_create",
+    "rados_write_op_exec",
+    "rados_aio_create_completion2",
+    "rados_aio_write_op_operate",
+    "rados_aio_wait_for_complete",
+    "rados_aio_get_return_value",
+    "rados_aio_release",
     "rbd_diff_iterate2",
     "rbd_trash_move",
     "rbd_trash_list",

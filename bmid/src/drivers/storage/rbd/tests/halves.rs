@@ -39,12 +39,15 @@ fn cut_off(place: &RbdPlace, cut: Cut, from: &str, to: &str) {
 }
 
 /// No name leads anywhere any more, once the trash is empty.
-fn nothing_is_left(rig: &Rig<'_>, place: &RbdPlace) {
+pub(super) fn nothing_is_left(rig: &Rig<'_>, place: &RbdPlace) {
     assert_eq!(rig.seen().len(), 1, "{:?}", rig.seen());
     empties(&place.spec());
     let namespace = place.namespace.as_deref().unwrap();
     let objects = ceph().tool(&["rados", "-p", &place.pool, "--namespace", namespace, "ls"]);
-    let images: Vec<&str> = objects.lines().filter(|o| o.starts_with("rbd_id.") || o.contains("header.")).collect();
+    let images: Vec<&str> = objects
+        .lines()
+        .filter(|o| o.starts_with("rbd_id.") || o.contains("header.") || o.contains("object_map."))
+        .collect();
     assert!(images.is_empty(), "{images:?}");
 }
 
@@ -98,7 +101,7 @@ fn an_import_that_was_cut_off_in_its_last_renaming_keeps_the_golden_image() {
 
 /// What is there of an image whose maker died in its first moments.
 #[derive(Debug, Clone, Copy)]
-enum Half {
+pub(super) enum Half {
     /// Its name leads to an id that the directory does not have.
     Unlisted,
     /// The directory has it, its name leads nowhere.
@@ -108,7 +111,7 @@ enum Half {
 }
 
 /// Leaves an image as its making does that is cut off.
-fn half_made(place: &RbdPlace, half: Half, name: &str) {
+pub(super) fn half_made(place: &RbdPlace, half: Half, name: &str) {
     let namespace = place.namespace.as_deref().unwrap();
     let tool = |program: &str, words: &[&str]| {
         ceph().tool(&[&[program, "-p", &place.pool, "--namespace", namespace], words].concat())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod absent;
+mod alikes;
 #[path = "../../../../../../tests/support/ceph.rs"]
 pub(crate) mod ceph;
 mod chains;
