@@ -254,8 +254,8 @@ struct Pools {
     folders: Box<dyn Driver<Step = StorageStep>>,
     real: RbdStore,
     pool: Pool,
-    /// It has cloned a golden image.
-    learnt: AtomicBool,
+    /// It has cloned a golden image. Held while it does so for the first time: others are to clone alike, too.
+    learnt: Mutex<bool>,
 }
 
 impl Pools {
@@ -266,7 +266,7 @@ impl Pools {
             folders: Box::new(Nothing),
             real: RbdStore::new(dir.join("scratch"), Box::new(Detached)),
             pool,
-            learnt: AtomicBool::new(false),
+            learnt: Mutex::new(false),
         }
     }
 
@@ -326,7 +326,8 @@ impl Pools {
     fn learn(&self, step: &StorageStep) {
         let script = fs::read_to_string(self.dir.join("world/faults")).unwrap_or_default();
         let StorageStep::Clone(s) = step else { return };
-        if s.from.kind != BackingKind::Image || !script.contains(ALIKE) || self.learnt.swap(true, Ordering::Relaxed) {
+        let mut learnt = self.learnt.lock().unwrap();
+        if s.from.kind != BackingKind::Image || !script.contains(ALIKE) || *learnt {
             return;
         }
         let mut other = s.clone();
@@ -334,6 +335,7 @@ impl Pools {
         let (datastore, place, what) = (s.datastore, s.place.clone(), other.to);
         self.redo(&StorageStep::Clone(other));
         self.redo(&StorageStep::Remove(Remove { datastore, place, what }));
+        *learnt = true;
     }
 
     /// The script's remark `# strike STEP PASS MICROSECONDS` ends the process so long after that pass has begun: somewhere

@@ -122,10 +122,24 @@ impl Inside {
             }
         }
         wrong.extend(tags.iter().map(|(tag, _)| format!("snapshot {tag} is not in the register")));
+        wrong.extend(self.unknown_children());
         let held = |t: &&Value| t["children"].as_array().is_some_and(|c| !c.is_empty());
         wrong
             .extend(self.trash.iter().filter(|t| !held(t)).map(|t| format!("in the trash, and nothing needs it: {t}")));
         wrong
+    }
+}
+
+impl Inside {
+    /// Images whose parent does not know of them: it could be removed under them.
+    fn unknown_children(&self) -> Vec<String> {
+        let all: Vec<&Value> = self.images.values().chain(&self.trash).collect();
+        let knows = |parent: &Value, child: &Value| {
+            let found = all.iter().find(|image| image["id"] == *parent);
+            found.is_some_and(|image| image["children"].as_array().is_some_and(|c| c.contains(&child["id"])))
+        };
+        let lost = all.iter().filter(|image| !image["parent"].is_null() && !knows(&image["parent"], image));
+        lost.map(|image| format!("its parent does not know of it: {image}")).collect()
     }
 }
 

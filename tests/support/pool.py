@@ -52,12 +52,13 @@ def about(io, **which):
         return {"broken": True}
 
 
-def strays(io, ids):
-    """Objects of images that are neither listed nor in the trash."""
+def strays(io, ids, names):
+    """Objects of images that are neither listed nor in the trash, and names that are not listed."""
     found = []
     for o in io.list_objects():
         of = re.match(r"rbd_(?:data|header|object_map)\.([0-9a-f]+)", o.key)
-        if of and of.group(1) not in ids:
+        named = re.match(r"rbd_id\.(.*)", o.key)
+        if (of and of.group(1) not in ids) or (named and named.group(1) not in names):
             found.append(o.key)
     return sorted(found)
 
@@ -74,7 +75,7 @@ def look(io):
         except rados.ObjectNotFound:
             entries = {}
         ids = {i["id"] for i in [*images.values(), *trashed]}
-        lost = strays(io, ids)
+        lost = strays(io, ids, set(images))
         # What runs in the background may have moved something between two questions.
         if sorted((i["name"], i["id"]) for i in tool.list2(io)) == listed and [t["id"] for t in tool.trash_list(io)] == [t["id"] for t in trash]:
             break

@@ -1,12 +1,12 @@
 //! Clones of golden images, each made as librbd made one before it.
 //!
 //! librbd opens the image that is cloned and the clone for every one of them: some forty requests one after the other, and more processor time than
-//! all else that a provision does. What it writes is the same each time but for the id. So it makes the first clone, of every golden
-//! image and again each hour; what that came to is read, and the next ones are written into the pool alike: six requests in four turns, the mark
+//! all else that a provision does. What it writes is the same each time but for the id. So it makes the first clone of every golden
+//! image, and one again after a while; what that came to is read, and the next ones are written into the pool alike: six requests in four turns, the mark
 //! the last of them. Where anything is not as it is known here, or does not come to its end, librbd makes the clone.
 //!
-//! The name comes first, which leads to the rest; its golden image learns of it when header and entry stand. So whatever was cut off is found by its
-//! name and removed by librbd, as one of its own.
+//! The directory comes first, as with librbd: whatever was cut off is listed, and removed by librbd as one of its own. Its golden image learns of a clone
+//! when that has all it needs to be found and removed.
 
 use bmi::step::Backing;
 use nix::errno::Errno;
@@ -15,10 +15,11 @@ use super::change::ffi::Change;
 use super::disks::{Golden, Parent, Site};
 use super::names::encode;
 use super::pattern::{Key, Pattern};
-use super::pool::{DIRECTORY, dir_entry, header, id_object};
+use super::pool::{DIRECTORY, Pool, dir_entry, header, id_object};
 
-/// In how many turns a clone is made, the mark not counted. The changes of one go out together.
-pub(super) const TURNS: usize = 3;
+/// The releases of librbd (Pacific to Tentacle) that are taken to write for a clone what is written here and no other object. What a header holds is
+/// read each time; of a later one nobody has looked what it writes beside.
+const KNOWN: std::ops::RangeInclusive<i32> = 16..=20;
 
 /// An id for an image: as long as librbd's are at most, which data objects' names have room for.
 fn fresh() -> Result<String, Errno> {
@@ -28,102 +29,115 @@ fn fresh() -> Result<String, Errno> {
 }
 
 impl Site<'_> {
-    /// Makes a clone. Its id; EEXIST if something has its name.
+    /// Makes a clone. Its id; EEXIST if something is in its way, be it what a try made alike has left.
     pub(super) fn make(&self, from: &Backing, parent: &Parent, name: &str) -> Result<String, Errno> {
-        let pool = self.pool;
-        if let Some(golden) = &parent.at.golden
-            && golden.metadata.is_some()
-            && let Some(pattern) = pool.recent.pattern(from, &golden.id)
-        {
+        let (pool, recent, golden) = (self.pool, &self.pool.recent, parent.at.golden.as_deref());
+        let known = golden.and_then(|g| recent.pattern(from, &g.id));
+        if let Some((golden, pattern)) = golden.zip(known.as_ref().and_then(Option::as_ref)) {
             let id = fresh()?;
-            match self.alike(&pattern, golden, (name, &id), TURNS) {
-                Err(Errno::EEXIST) => return Err(Errno::EEXIST),
-                Ok(()) => return Ok(id),
-                Err(e) => {
-                    tracing::debug!(name, "librbd makes this clone: {}", e.desc());
-                    pool.recent.forget(from, name);
-                    pool.discard(name)?;
-                }
+            let made = Making::new(pool, pattern, name, &id).and_then(|making| making.all(golden));
+            if let Err(e) = made.as_ref()
+                && *e != Errno::EEXIST
+            {
+                tracing::warn!(image = parent.at.image, "librbd makes the next clones: one made alike failed: {e}");
+                recent.saw_pattern(*from, None);
             }
+            return made.map(|()| id).map_err(|_| Errno::EEXIST);
         }
         pool.io.make_clone(&pool.io, &parent.at.image, &parent.snap, name)?;
         let id = pool.id_of(name)?.ok_or(Errno::ENOENT)?;
-        if let Some(golden) = &parent.at.golden {
-            self.learn(from, golden, &id);
+        if golden.is_some() && known.is_none() {
+            let pattern = self.learnt(&id);
+            if pattern.is_none() {
+                tracing::info!(
+                    image = parent.at.image,
+                    "librbd makes all clones: what it writes for them is not known"
+                );
+            }
+            recent.saw_pattern(*from, pattern);
         }
         Ok(id)
     }
 
-    /// Reads what librbd wrote for a clone. What cannot be read is not learnt from.
-    fn learn(&self, from: &Backing, golden: &Golden, id: &str) {
-        let (io, place) = (&self.pool.io, &self.pool.place);
-        let Some(number) = io.changes().filter(|_| golden.metadata.is_some()) else { return };
-        let head = header(id);
-        let Ok((keys, false)) = io.keys(&head, "", "") else { return };
-        let Ok(spec) = io.exec(&head, c"rbd", "parent_get", &[]) else { return };
-        let namespace = place.namespace.as_deref().unwrap_or_default();
-        if let Some(pattern) = Pattern::read(id, keys, &spec, number, namespace) {
-            self.pool.recent.saw_pattern(*from, pattern);
-        }
-    }
-
-    /// Makes a clone of this name and id from the pattern of another. EEXIST, and nothing has changed, if something has its name; EBADF, and the
-    /// name leads nowhere, if something has its id. After any other failure parts of it may be there. Fewer turns than [`TURNS`] leave what one
-    /// leaves that is cut off.
-    pub(super) fn alike(
-        &self,
-        pattern: &Pattern,
-        golden: &Golden,
-        (name, id): (&str, &str),
-        turns: usize,
-    ) -> Result<(), Errno> {
-        let io = &self.pool.io;
-        let number = io.changes().ok_or(Errno::ENOSYS)?;
-        let namespace = self.pool.place.namespace.as_deref().unwrap_or_default();
-        let keys: Vec<Key> = pattern.keys().iter().chain(golden.metadata.iter().flatten()).cloned().collect();
-        let (named, head, map) = (id_object(name), header(id), format!("rbd_object_map.{id}"));
-        let call = |method, input| Some((method, input));
-        let (parent, child) = (header(&pattern.of), pattern.child(id, number, namespace));
-        let named = Change { object: &named, new: true, call: call(c"set_id", encode(id.as_bytes())), keys: &[] };
-        let listed = [
-            Change { object: &head, new: true, call: call(c"create", pattern.create(id)), keys: &keys },
-            Change { object: DIRECTORY, call: call(c"dir_add_image", dir_entry(name, id)), ..Change::default() },
-        ];
-        let attached = [
-            Change { object: &map, call: call(c"object_map_resize", pattern.object_map()), ..Change::default() },
-            Change { object: &parent, call: call(c"child_attach", child), ..Change::default() },
-        ];
-        let [named] = io.change(&[named]);
-        named?;
-        if turns > 1 {
-            self.both(name, id, io.change(&listed))?;
-        }
-        if turns > 2 {
-            let [map, child] = io.change(&attached);
-            map.and(child).map_err(taken)?;
-        }
-        Ok(())
-    }
-
-    /// Header and entry, or neither and no name: where something has the id, or an entry was left over, the name must not lead there.
-    fn both(&self, name: &str, id: &str, made: [Result<(), Errno>; 2]) -> Result<(), Errno> {
-        let pool = self.pool;
-        let [head, listed] = made;
-        if head.is_err() && listed.is_ok() {
-            pool.unlist(name, id)?;
-        }
-        if head.is_ok() && listed.is_err() {
-            pool.io.remove_object(&header(id))?;
-        }
-        let both = head.and(listed);
-        if both.is_err() {
-            pool.drop_name(name)?;
-        }
-        both.map_err(taken)
+    /// Reads what librbd wrote for a clone.
+    fn learnt(&self, id: &str) -> Option<Pattern> {
+        let (io, place, head) = (&self.pool.io, &self.pool.place, header(id));
+        let number = io.changes().filter(|_| KNOWN.contains(&io.release()))?;
+        let (keys, more) = io.keys(&head, "", "").ok()?;
+        let spec = io.exec(&head, c"rbd", "parent_get", &[]).ok().filter(|_| !more)?;
+        Pattern::read(id, keys, &spec, number, place.namespace.as_deref().unwrap_or_default())
     }
 }
 
-/// What is there behind a name that was free is not in the name's way: librbd will do.
-fn taken(e: Errno) -> Errno {
-    if e == Errno::EEXIST { Errno::EBADF } else { e }
+/// A clone that is made from the pattern of another, under a name and an id.
+pub(super) struct Making<'a> {
+    pool: &'a Pool,
+    pattern: &'a Pattern,
+    name: &'a str,
+    id: &'a str,
+    /// The pool's.
+    number: i64,
+}
+
+impl<'a> Making<'a> {
+    /// ENOSYS: librados cannot do it.
+    pub(super) fn new(pool: &'a Pool, pattern: &'a Pattern, name: &'a str, id: &'a str) -> Result<Making<'a>, Errno> {
+        Ok(Making { pool, pattern, name, id, number: pool.io.changes().ok_or(Errno::ENOSYS)? })
+    }
+
+    fn namespace(&self) -> &str {
+        self.pool.place.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// All but the mark.
+    fn all(&self, golden: &Golden) -> Result<(), Errno> {
+        // Somebody has changed it, which nobody may.
+        if golden.size != self.pattern.size {
+            return Err(Errno::ESTALE);
+        }
+        let metadata = self.enter()?;
+        self.write(&metadata)?;
+        self.attach()
+    }
+
+    /// The first turn: an entry in the directory, which a name and an id have once. What the golden image's owner set on it (`rbd image-meta`), of
+    /// which its clones get a copy, is read meanwhile. EEXIST: the name is taken; EBADF: the id.
+    pub(super) fn enter(&self) -> Result<Vec<Key>, Errno> {
+        let entered = Change::of(DIRECTORY);
+        // A namespace that is being removed takes no more images. Ready is 0.
+        let entered = if self.namespace().is_empty() { entered } else { entered.call(c"dir_state_assert", vec![0]) };
+        let entered = self.pool.io.begin(&entered.call(c"dir_add_image", dir_entry(self.name, self.id)))?;
+        let metadata = self.pool.metadata(&self.pattern.of);
+        entered.result()?;
+        metadata.or_else(|e| self.pool.unlist(self.name, self.id).and(Err(e)))
+    }
+
+    /// The second turn: what the name leads to, and the header. If one of them was there already (EEXIST), nothing of it is left.
+    pub(super) fn write(&self, metadata: &[Key]) -> Result<(), Errno> {
+        let (io, named, head) = (&self.pool.io, id_object(self.name), header(self.id));
+        let name = io.begin(&Change::new(&named).call(c"set_id", encode(self.id.as_bytes())))?;
+        let keys = self.pattern.keys().iter().chain(metadata);
+        let written = io.begin(&Change::new(&head).call(c"create", self.pattern.create(self.id)).keys(keys));
+        let written = written.and_then(|header| header.result());
+        match (name.result(), written) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(e), Ok(())) => io.remove_object(&head).and_then(|()| self.leave(e)),
+            (Ok(()), Err(e)) => io.remove_object(&named).and_then(|()| self.leave(e)),
+            (Err(e), Err(_)) => self.leave(e),
+        }
+    }
+
+    /// Takes the entry back.
+    fn leave(&self, e: Errno) -> Result<(), Errno> {
+        self.pool.unlist(self.name, self.id).and(Err(e))
+    }
+
+    /// The third turn: its object map, and its line among its parent's children. ENOENT: the golden image is no longer there.
+    pub(super) fn attach(&self) -> Result<(), Errno> {
+        let (io, parent, map) = (&self.pool.io, header(&self.pattern.of), format!("rbd_object_map.{}", self.id));
+        let mapped = io.begin(&Change::of(&map).call(c"object_map_resize", self.pattern.object_map()))?;
+        let child = self.pattern.child(self.id, self.number, self.namespace());
+        let attached = io.begin(&Change::there(&parent).call(c"child_attach", child))?;
+        mapped.result().and(attached.result())
+    }
 }

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::found;
 use super::image::ffi::{Image, Which};
 use super::names::{self, BASE, Mark, same_client};
-use super::pattern::Key;
 use super::pool::{Pool, absent, failed};
 use crate::drivers::{Done, DriverError};
+
+/// How often what is in a clone's way is looked at, and its image looked for anew.
+const TRIES: u32 = 3;
 
 /// A clone with more parents above it is flattened in the background.
 const DEEPEST: u32 = 4;
@@ -59,8 +61,6 @@ pub(super) struct Golden {
     pub(super) id: String,
     /// Its snapshot's, and that of its clones, in bytes.
     pub(super) size: u64,
-    /// What its owner set on it (`rbd image-meta`), as the keys of its header: its clones get a copy. None: too much to be kept.
-    pub(super) metadata: Option<Vec<Key>>,
 }
 
 /// Where a clone's bytes come from.
@@ -161,8 +161,7 @@ impl Site<'_> {
     }
 
     fn golden(&self, id: String) -> Result<Arc<Golden>, Errno> {
-        let (size, metadata) = (self.pool.size(&id)?, self.pool.metadata(&id)?);
-        Ok(Arc::new(Golden { id, size, metadata }))
+        Ok(Arc::new(Golden { size: self.pool.size(&id)?, id }))
     }
 
     fn parent(&self, s: &step::Clone, tried: &str) -> Result<Parent, DriverError> {
@@ -201,25 +200,24 @@ impl Site<'_> {
         }
         let mut parent = self.parent(s, &tried)?;
         let (name, fail) = (self.name(&s.to), |e| failed(&tried, e));
-        let again = |parent: &Parent| self.make(&s.from, parent, &name);
-        let mut cloned = again(&parent);
-        match cloned {
-            Err(Errno::EEXIST) => {
-                if self.whole(&s.to, &tried, true)?.is_some() {
-                    return Ok((Done::ALREADY, false));
+        let mut tries = 0..TRIES;
+        let cloned = loop {
+            match self.make(&s.from, &parent, &name) {
+                Err(Errno::EEXIST) if tries.next().is_some() => {
+                    if self.whole(&s.to, &tried, true)?.is_some() {
+                        return Ok((Done::ALREADY, false));
+                    }
+                    // One whose maker died may be listed and lead nowhere yet.
+                    self.pool.discard(&name).map_err(fail)?;
                 }
-                // One whose maker died may be listed and lead nowhere yet.
-                self.pool.discard(&name).map_err(fail)?;
-                cloned = again(&parent);
+                // It is not where it was a while ago.
+                Err(Errno::ENOENT) if s.from.kind == BackingKind::Image && tries.next().is_some() => {
+                    self.pool.recent.forget(&s.from, &name);
+                    parent = self.parent(s, &tried)?;
+                }
+                made => break made,
             }
-            // It is not where it was a while ago.
-            Err(Errno::ENOENT) if s.from.kind == BackingKind::Image => {
-                self.pool.recent.forget(&s.from, &name);
-                parent = self.parent(s, &tried)?;
-                cloned = again(&parent);
-            }
-            _ => {}
-        }
+        };
         if let (Err(_), Some(volume)) = (&cloned, &parent.passing) {
             // The clone's failure is the one that tells the matter.
             let _ = volume.unsnap(&parent.snap);

@@ -15,7 +15,7 @@ use super::cluster::ffi::Cluster;
 use super::library::ffi::{Rados, Raw, Rbd, Spec, Trashed, check, listed, owned, text};
 
 /// Layering, exclusive-lock, object-map, fast-diff, deep-flatten.
-const FEATURES: u64 = 1 | 4 | 8 | 16 | 32;
+pub(super) const FEATURES: u64 = 1 | 4 | 8 | 16 | 32;
 const OPTION_FEATURES: c_int = 1;
 const OPTION_CLONE_FORMAT: c_int = 12;
 
@@ -51,6 +51,11 @@ impl Io {
 
     pub(super) fn rados(&self) -> &'static Rados {
         &self.cluster.api().rados
+    }
+
+    /// librbd's release: 16 is Pacific.
+    pub(super) fn release(&self) -> c_int {
+        self.cluster.api().release
     }
 
     pub(super) fn rbd(&self) -> &'static Rbd {

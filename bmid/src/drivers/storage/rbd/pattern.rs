@@ -6,7 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use super::ffi::FEATURES;
 use super::names::{decode, encode};
+
+/// The feature that says that there are `op_features`, and the one of those that a clone of the second kind has.
+const OPERATIONS: u64 = 1 << 8;
+const CLONE_CHILD: u64 = 1 << 1;
 
 /// What a header may hold that every clone of the same snapshot holds as it is.
 const SAME: [&str; 6] = ["features", "op_features", "order", "parent", "size", "snap_seq"];
@@ -26,8 +31,7 @@ pub(super) struct Pattern {
     /// The number of the snapshot.
     snap: u64,
     order: u8,
-    size: u64,
-    features: u64,
+    pub(super) size: u64,
     /// All of [`SAME`].
     keys: Vec<Key>,
 }
@@ -39,7 +43,8 @@ fn number(bytes: &[u8]) -> Option<u64> {
 /// Reads image and snapshot of what the class calls a parent: versions and length (1, 1, 4 bytes), the pool's number, its namespace, the image's id, the
 /// snapshot's number; later releases may add behind those.
 fn parent(spec: &[u8], pool: i64, namespace: &str) -> Option<(String, u64)> {
-    let (lies, rest) = spec.get(6..)?.split_first_chunk::<8>()?;
+    // The second says which release's reader is needed at least.
+    let (lies, rest) = spec.get(6..).filter(|_| spec[1] == 1)?.split_first_chunk::<8>()?;
     let space = decode(rest)?;
     let rest = rest.get(4 + space.len()..)?;
     let image = decode(rest)?;
@@ -65,9 +70,13 @@ impl Pattern {
             return None;
         }
         let order = *all["order"].first().filter(|order| (12..=25).contains(*order))?;
-        let (size, features) = (number(&all["size"])?, number(&all["features"])?);
+        let size = number(&all["size"])?;
+        let is = |key: &str, value| number(&all[key]) == Some(value);
+        if !(is("features", FEATURES | OPERATIONS) && is("op_features", CLONE_CHILD) && is("snap_seq", 0)) {
+            return None;
+        }
         let keys = all.into_iter().filter(|(key, _)| SAME.contains(&key.as_str())).collect();
-        Some(Pattern { of, snap, order, size, features, keys })
+        Some(Pattern { of, snap, order, size, keys })
     }
 
     /// The keys of another clone's header, all but what [`Pattern::create`] has the class write.
@@ -79,8 +88,8 @@ impl Pattern {
     pub(super) fn create(&self, id: &str) -> Vec<u8> {
         let mut input = self.size.to_le_bytes().to_vec();
         input.push(self.order);
-        // What of the features says that there are `op_features` cannot be asked for; the keys behind say it.
-        input.extend((self.features & !(1 << 8)).to_le_bytes());
+        // OPERATIONS cannot be asked for; the keys behind say it.
+        input.extend(FEATURES.to_le_bytes());
         input.extend(prefix(id));
         input.extend((-1i64).to_le_bytes());
         input
@@ -106,7 +115,7 @@ impl Pattern {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
     use proptest::prelude::*;
@@ -130,6 +139,11 @@ mod tests {
             ("snap_seq", b"\0\0\0\0\0\0\0\0"),
         ];
         all.map(|(key, value)| (key.to_owned(), value.to_vec())).to_vec()
+    }
+
+    /// One of this image.
+    pub(in super::super) fn pattern_of(of: &str) -> Pattern {
+        Pattern { of: of.to_owned(), ..Pattern::read(ID, header(), SPEC, 1, "").unwrap() }
     }
 
     const ID: &str = "10251e3c529f";
@@ -174,9 +188,14 @@ mod tests {
             ("order", b"\x40"),
             ("size", b"\0"),
             ("features", b""),
+            ("features", b"\x7d\x01\0\0\0\0\0\0"),
+            ("op_features", b"\x03\0\0\0\0\0\0\0"),
+            ("snap_seq", b"\x04\0\0\0\0\0\0\0"),
         ] {
             assert!(read(with(key, value)).is_none(), "{key}");
         }
+        let later = [b"\x02\x02", &SPEC[2..]].concat();
+        assert!(Pattern::read(ID, header(), &later, 1, "").is_none(), "told in another release's words");
         assert!(Pattern::read(ID, header(), SPEC, 2, "").is_none(), "another pool's image");
         assert!(Pattern::read(ID, header(), SPEC, 1, "a").is_none(), "another namespace's image");
     }

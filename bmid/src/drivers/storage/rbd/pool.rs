@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::change::ffi::Change;
 use super::cluster::ffi::{Cluster, VALIDATES};
 use super::ffi::Io;
 use super::image::ffi::{Image, Which};
@@ -270,21 +271,9 @@ impl Pool {
     pub(super) fn discard(&self, name: &str) -> Result<bool, Errno> {
         match self.trash(name) {
             Ok(()) => Ok(true),
-            Err(Errno::ENOENT) if self.list(name)? => self.trash(name).map(|()| true),
             Err(Errno::ENOENT) => self.drop_name(name),
             Err(_) => absent(self.io.remove(name)).map(|gone| gone.is_some()),
         }
-    }
-
-    /// Puts an image in its making into the directory, where it has a header and a name, and is neither there nor in the trash: librbd
-    /// finds it then. False: it is no such image.
-    fn list(&self, name: &str) -> Result<bool, Errno> {
-        let Some(id) = self.id_of(name)? else { return Ok(false) };
-        let trashed = || absent(self.io.exec("rbd_trash", c"rbd", "trash_get", &encode(id.as_bytes())));
-        if self.name_of(&id)?.is_some() || absent(self.size(&id))?.is_none() || trashed()?.is_some() {
-            return Ok(false);
-        }
-        self.io.exec(DIRECTORY, c"rbd", "dir_add_image", &dir_entry(name, &id)).map(|_| true)
     }
 
     /// Takes an entry out of the directory.
@@ -332,14 +321,23 @@ impl Pool {
         let mut input = 1u32.to_le_bytes().to_vec();
         input.extend(encode(MARK.as_bytes()));
         input.extend(encode(&text));
-        self.io.exec(&header(id), c"rbd", "metadata_set", &input).map(drop)
+        let head = header(id);
+        let change = Change::there(&head).call(c"metadata_set", input.clone());
+        match self.io.begin(&change) {
+            // It would make a header of its own where the image went meanwhile.
+            Err(Errno::ENOSYS) => self.io.exec(&head, c"rbd", "metadata_set", &input).map(drop),
+            begun => begun?.result(),
+        }
     }
 
-    /// What else stands in an image's metadata; none if it is more than one answer holds.
-    pub(super) fn metadata(&self, id: &str) -> Result<Option<Vec<Key>>, Errno> {
+    /// What else stands in an image's metadata, as keys of its header. ERANGE: it is more than one answer holds, or no text.
+    pub(super) fn metadata(&self, id: &str) -> Result<Vec<Key>, Errno> {
         let (mut found, more) = self.io.keys(&header(id), METADATA, "")?;
         found.retain(|(key, _)| key.strip_prefix(METADATA) != Some(MARK));
-        Ok((!more).then_some(found))
+        if more || found.iter().any(|(key, _)| key.contains(char::REPLACEMENT_CHARACTER)) {
+            return Err(Errno::ERANGE);
+        }
+        Ok(found)
     }
 
     /// Takes our mark off.
@@ -368,7 +366,7 @@ impl Pool {
     pub(super) fn size(&self, id: &str) -> Result<u64, Errno> {
         // Not that of a snapshot; the answer is the object size's order, then the size.
         let now = (u64::MAX - 1).to_le_bytes();
-        let answer = self.io.exec(&format!("rbd_header.{id}"), c"rbd", "get_size", &now)?;
+        let answer = self.io.exec(&header(id), c"rbd", "get_size", &now)?;
         answer.get(1..9).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).ok_or(Errno::EBADMSG)
     }
 

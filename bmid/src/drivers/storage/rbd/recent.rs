@@ -18,7 +18,7 @@ const THERE: Duration = Duration::from_secs(3);
 /// How long a golden image of a name of ours does: it goes by a step of ours, or a clone does not find it.
 const OURS: Duration = Duration::from_secs(60);
 /// How long clones of a golden image are made as librbd made one of them; then it makes one again.
-const ALIKE: Duration = Duration::from_secs(3600);
+const ALIKE: Duration = Duration::from_secs(600);
 /// How long a clone waits for its target to ask for it.
 const MADE: Duration = Duration::from_secs(10);
 
@@ -32,7 +32,7 @@ pub(super) struct Recent(Mutex<Kept>);
 struct Kept {
     engine: Option<Timed<Id>>,
     sources: HashMap<Backing, Timed<Source>>,
-    patterns: HashMap<Backing, Timed<Arc<Pattern>>>,
+    patterns: HashMap<Backing, Timed<Option<Arc<Pattern>>>>,
     made: HashMap<String, Timed<u64>>,
 }
 
@@ -79,15 +79,17 @@ impl Recent {
         });
     }
 
-    /// What librbd wrote for a clone of a golden image of ours; `id` is RBD's of the image that it is now.
-    pub(super) fn pattern(&self, of: &Backing, id: &str) -> Option<Arc<Pattern>> {
-        self.with(|kept| young(kept.patterns.get(of), ALIKE)).filter(|pattern| pattern.of == id)
+    /// What librbd wrote for a clone of a golden image of ours, whose id in the pool is `id` now. None: nobody knows yet. None in it: librbd makes its
+    /// clones.
+    pub(super) fn pattern(&self, of: &Backing, id: &str) -> Option<Option<Arc<Pattern>>> {
+        let found = self.with(|kept| young(kept.patterns.get(of), ALIKE));
+        found.filter(|pattern| pattern.as_ref().is_none_or(|p| p.of == id))
     }
 
-    pub(super) fn saw_pattern(&self, of: Backing, pattern: Pattern) {
+    pub(super) fn saw_pattern(&self, of: Backing, pattern: Option<Pattern>) {
         self.with(|kept| {
             kept.patterns.retain(|_, (at, _)| at.elapsed() < ALIKE);
-            kept.patterns.insert(of, (Instant::now(), Arc::new(pattern)));
+            kept.patterns.insert(of, (Instant::now(), pattern.map(Arc::new)));
         });
     }
 
@@ -124,7 +126,7 @@ impl Recent {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-    use super::super::disks::Golden;
+    use super::super::{disks::Golden, pattern};
     use super::*;
 
     #[test]
@@ -152,11 +154,28 @@ mod tests {
     }
 
     #[test]
+    fn what_librbd_wrote_counts_for_the_image_it_was_read_of_and_for_a_while() {
+        let (recent, of) = (Recent::default(), Backing::image(Id::from_random([7; 16])));
+        assert!(recent.pattern(&of, "7").is_none());
+        recent.saw_pattern(of, None);
+        assert_eq!(recent.pattern(&of, "7"), Some(None), "that it makes no pattern is known, too");
+        recent.saw_pattern(of, Some(pattern::tests::pattern_of("7")));
+        assert_eq!(recent.pattern(&of, "7").flatten().unwrap().of, "7");
+        assert!(recent.pattern(&of, "8").is_none(), "another image is there now");
+        let long_ago = Instant::now().checked_sub(ALIKE).unwrap();
+        recent.with(|kept| kept.patterns.get_mut(&of).unwrap().0 = long_ago);
+        assert!(recent.pattern(&of, "7").is_none());
+        recent.saw_pattern(of, Some(pattern::tests::pattern_of("7")));
+        recent.forget(&of, "i");
+        assert!(recent.pattern(&of, "7").is_none());
+    }
+
+    #[test]
     fn what_is_old_is_not_known_and_sooner_where_it_may_change() {
         let of = Backing::image(Id::from_random([7; 16]));
         let known = |ours: bool, depth, age| {
             let recent = Recent::default();
-            let golden = ours.then(|| Golden { id: "7".to_owned(), size: 5, metadata: None }.into());
+            let golden = ours.then(|| Golden { id: "7".to_owned(), size: 5 }.into());
             let source = Source { image: "i".to_owned(), snap: None, depth, golden };
             recent.with(|kept| kept.sources.insert(of, (Instant::now().checked_sub(age).unwrap(), source)));
             recent.source(&of).is_some()

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "a C library without a safe wrapper, found at run time")]
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::{null, null_mut};
 
 use nix::errno::Errno;
@@ -13,22 +13,58 @@ use super::super::library::ffi::{Rados, Raw, Text, check, text};
 /// `LIBRADOS_CREATE_EXCLUSIVE`.
 const EXCLUSIVE: c_int = 1;
 
+/// What has to be so of an object, or nothing is done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// EEXIST else.
+    New,
+    /// ENOENT else.
+    There,
+}
+
 /// What is done to one object: all of it or nothing, and answered when it lasts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in super::super) struct Change<'a> {
-    pub(in super::super) object: &'a str,
-    /// It must not be there yet.
-    pub(in super::super) new: bool,
-    /// A method of the class `rbd`, with its input.
-    pub(in super::super) call: Option<(&'static CStr, Vec<u8>)>,
-    /// Keys of the object's map, set behind the method.
-    pub(in super::super) keys: &'a [(String, Vec<u8>)],
+    object: &'a str,
+    state: Option<State>,
+    /// Methods of the class `rbd`, with their input. None sees what those before it have changed.
+    calls: Vec<(&'static CStr, Vec<u8>)>,
+    /// Keys of the object's map, set behind the methods.
+    keys: Vec<&'a (String, Vec<u8>)>,
+}
+
+impl<'a> Change<'a> {
+    /// Of this object, which is made if it is not there.
+    pub(in super::super) fn of(object: &'a str) -> Change<'a> {
+        Change { object, state: None, calls: Vec::new(), keys: Vec::new() }
+    }
+
+    /// Of this object, which is made; it must not be there yet.
+    pub(in super::super) fn new(object: &'a str) -> Change<'a> {
+        Change { state: Some(State::New), ..Change::of(object) }
+    }
+
+    /// Of this object, which must be there.
+    pub(in super::super) fn there(object: &'a str) -> Change<'a> {
+        Change { state: Some(State::There), ..Change::of(object) }
+    }
+
+    pub(in super::super) fn call(mut self, method: &'static CStr, input: Vec<u8>) -> Change<'a> {
+        self.calls.push((method, input));
+        self
+    }
+
+    pub(in super::super) fn keys(mut self, keys: impl IntoIterator<Item = &'a (String, Vec<u8>)>) -> Change<'a> {
+        self.keys.extend(keys);
+        self
+    }
 }
 
 /// The functions that only this file needs. Where one is absent, all are.
 #[derive(Clone, Copy)]
 struct Functions {
     create: unsafe extern "C" fn(Raw, c_int, Text),
+    exists: unsafe extern "C" fn(Raw),
     exec: unsafe extern "C" fn(Raw, Text, Text, Text, usize, *mut c_int),
     begin: unsafe extern "C" fn(Raw, Raw, *mut Raw) -> c_int,
     operate: unsafe extern "C" fn(Raw, Raw, Raw, Text, *mut libc::time_t, c_int) -> c_int,
@@ -40,6 +76,7 @@ struct Functions {
 fn functions(api: &Rados) -> Option<Functions> {
     Some(Functions {
         create: api.rados_write_op_create?,
+        exists: api.rados_write_op_assert_exists?,
         exec: api.rados_write_op_exec?,
         begin: api.rados_aio_create_completion2?,
         operate: api.rados_aio_write_op_operate?,
@@ -49,17 +86,18 @@ fn functions(api: &Rados) -> Option<Functions> {
     })
 }
 
-/// A change that is under way. It is waited for when it goes, since what it was given must live as long.
-struct UnderWay {
+/// A change that is under way. It is waited for when it goes: nothing goes on behind the caller's back.
+pub(in super::super) struct UnderWay<'a> {
     f: Functions,
     completion: Raw,
-    /// Read by librados until it has answered.
-    _object: CString,
+    /// It must live as long.
+    _io: &'a Io,
 }
 
-impl UnderWay {
-    fn result(&self) -> Result<(), Errno> {
-        // SAFETY: a completion that lives until this ends; waiting may be done by several.
+impl UnderWay<'_> {
+    /// What came of it, when it was answered.
+    pub(in super::super) fn result(&self) -> Result<(), Errno> {
+        // SAFETY: a completion that lives until this ends.
         check(unsafe {
             (self.f.wait)(self.completion);
             (self.f.result)(self.completion)
@@ -68,7 +106,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         // SAFETY: made in `begin`, given back once; nobody waits for it any more.
         unsafe {
@@ -79,21 +117,16 @@ impl Drop for UnderWay {
 }
 
 impl Io {
-    /// Whether the host's librados can do what [`Io::change`] needs; and the pool's number.
+    /// Whether the host's librados can do what [`Io::begin`] needs; and the pool's number.
     pub(in super::super) fn changes(&self) -> Option<i64> {
         let id = self.rados().rados_ioctx_get_id.filter(|_| functions(self.rados()).is_some())?;
         // SAFETY: a live context.
         Some(unsafe { id(self.raw()) })
     }
 
-    /// Carries out several changes at once. All have been answered when this returns, each with what came of it.
-    pub(in super::super) fn change<const N: usize>(&self, all: &[Change<'_>; N]) -> [Result<(), Errno>; N] {
-        let Some(f) = functions(self.rados()) else { return [Err(Errno::ENOSYS); N] };
-        // The second waits for what the first has begun: nothing goes on behind the caller's back.
-        all.each_ref().map(|one| self.begin(f, one)).map(|one| one.and_then(|under_way| under_way.result()))
-    }
-
-    fn begin(&self, f: Functions, change: &Change<'_>) -> Result<UnderWay, Errno> {
+    /// Begins a change; EROFS and the like at once.
+    pub(in super::super) fn begin(&self, change: &Change<'_>) -> Result<UnderWay<'_>, Errno> {
+        let f = functions(self.rados()).ok_or(Errno::ENOSYS)?;
         let object = text(change.object)?;
         let keys = change.keys.iter().map(|(key, _)| text(key)).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<Text> = keys.iter().map(|key| key.as_ptr()).collect();
@@ -102,14 +135,16 @@ impl Io {
         let mut completion = null_mut();
         // SAFETY: a place for the completion; no callback and nothing for one.
         check(unsafe { (f.begin)(null_mut(), null_mut(), &mut completion) })?;
-        // SAFETY: the operation copies what it is given; it is handed over once and released once, which librados allows as soon as it is
-        // under way. The object's name lives with the completion.
+        // SAFETY: operation and call copy what they are given; it is handed over once and released once, which librados allows as soon as it
+        // is under way.
         let ret = unsafe {
             let op = (self.rados().rados_create_write_op)();
-            if change.new {
-                (f.create)(op, EXCLUSIVE, null());
+            match change.state {
+                Some(State::New) => (f.create)(op, EXCLUSIVE, null()),
+                Some(State::There) => (f.exists)(op),
+                None => {}
             }
-            if let Some((method, input)) = &change.call {
+            for (method, input) in &change.calls {
                 (f.exec)(op, c"rbd".as_ptr(), method.as_ptr(), input.as_ptr().cast(), input.len(), null_mut());
             }
             if !keys.is_empty() {
@@ -124,6 +159,6 @@ impl Io {
             unsafe { (f.release)(completion) };
             return Err(e);
         }
-        Ok(UnderWay { f, completion, _object: object })
+        Ok(UnderWay { f, completion, _io: self })
     }
 }

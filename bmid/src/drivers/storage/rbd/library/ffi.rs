@@ -43,7 +43,7 @@ pub(in super::super) struct From<'a> {
 }
 
 /// The host's own.
-const HOST: From<'static> = From { rados: "librados.so.2", rbd: "librbd.so.1", hidden: &[] };
+pub(in super::super) const HOST: From<'static> = From { rados: "librados.so.2", rbd: "librbd.so.1", hidden: &[] };
 
 /// Finds a symbol. The type is the caller's word.
 fn find<T: Copy>(lib: &'static Library, name: &'static str, hidden: &[&str]) -> Option<T> {
@@ -118,6 +118,7 @@ library!(Rados in "librados" {
     may "each disk is cloned by librbd, which takes three times as long" {
         fn rados_ioctx_get_id(Raw) -> i64;
         fn rados_write_op_create(Raw, c_int, Text);
+        fn rados_write_op_assert_exists(Raw);
         fn rados_write_op_exec(Raw, Text, Text, Text, usize, *mut c_int);
         fn rados_aio_create_completion2(Raw, Raw, *mut Raw) -> c_int;
         fn rados_aio_write_op_operate(Raw, Raw, Raw, Text, *mut libc::time_t, c_int) -> c_int;
@@ -219,6 +220,8 @@ pub(in super::super) struct Api {
     pub(in super::super) rados: Rados,
     pub(in super::super) rbd: Rbd,
     pub(in super::super) lacks: Lacks,
+    /// librbd's: 16 is Pacific.
+    pub(in super::super) release: c_int,
 }
 
 /// The host's libraries. Looked for again each time until they are found: they may be installed under a running bmid.
@@ -255,7 +258,7 @@ pub(in super::super) fn load(from: From<'_>) -> Result<Api, Missing> {
     if (major, minor) < (1, OLDEST) {
         return Err(Missing::Old(minor));
     }
-    Ok(Api { rados, rbd, lacks })
+    Ok(Api { rados, rbd, lacks, release: minor })
 }
 
 pub(in super::super) fn text(s: &str) -> Result<CString, Errno> {

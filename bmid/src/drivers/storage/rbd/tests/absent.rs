@@ -11,6 +11,7 @@ const OPTIONAL: &[&str] = &[
     "rados_getaddrs",
     "rados_ioctx_get_id",
     "rados_write_op_create",
+    "rados_write_op_assert_exists",
     "rados_write_op_exec",
     "rados_aio_create_completion2",
     "rados_aio_write_op_operate",

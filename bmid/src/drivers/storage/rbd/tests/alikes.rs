@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bmi::step::Backing;
 use nix::errno::Errno;
 
-use super::alike::TURNS;
+use super::alike::Making;
 use super::chains::{bytes_of, golden};
-use super::disks::{Golden, Site};
 use super::halves::{Half, half_made, nothing_is_left};
 use super::pattern::Pattern;
 use super::pool::{dir_entry, header, id_object};
@@ -23,6 +22,9 @@ fn volume(n: u8) -> Backing {
     Backing::volume(id(n), 0)
 }
 
+/// All turns but the mark.
+const TURNS: usize = 3;
+
 /// A tool of Ceph's in the place's namespace.
 fn tool(place: &RbdPlace, program: &str, words: &[&str]) -> String {
     let namespace = place.namespace.as_deref().unwrap();
@@ -34,7 +36,7 @@ struct Learnt<'a> {
     rig: Rig<'a>,
     place: &'a RbdPlace,
     pool: Arc<Pool>,
-    golden: Golden,
+    golden: String,
     pattern: Arc<Pattern>,
 }
 
@@ -48,16 +50,19 @@ impl<'a> Learnt<'a> {
         rig.apply(rig.clone(image(), volume(2))).unwrap();
         let pool = driver.connect(place.datastore, place).unwrap().pool;
         let id = pool.id_of(&name).unwrap().unwrap();
-        let golden = Golden { size: pool.size(&id).unwrap(), metadata: pool.metadata(&id).unwrap(), id };
-        let pattern = pool.recent.pattern(&image(), &golden.id).expect("librbd's clone was learnt from");
-        Learnt { rig, place, pool, golden, pattern }
+        let pattern = pool.recent.pattern(&image(), &id).flatten().expect("librbd's clone was learnt from");
+        Learnt { rig, place, pool, golden: id, pattern }
     }
 
-    /// Makes a clone alike with this id, without its mark, as far as these turns lead.
+    /// Makes a clone alike with this id, without its mark, as far as so many turns lead.
     fn alike(&self, what: Backing, id: &str, turns: usize) -> Result<(), Errno> {
-        let (pool, datastore, engine) = (&*self.pool, self.place.datastore, super::id(200));
         let name = what.rbd_name(&self.place.prefix());
-        Site { pool, datastore, engine }.alike(&self.pattern, &self.golden, (&name, id), turns)
+        let making = Making::new(&self.pool, &self.pattern, &name, id)?;
+        let metadata = making.enter()?;
+        if turns > 1 {
+            making.write(&metadata)?;
+        }
+        if turns > 2 { making.attach() } else { Ok(()) }
     }
 
     fn end(&self, left: &[Backing]) {
@@ -107,6 +112,11 @@ fn a_clone_made_alike_is_what_librbd_makes() {
         assert!(librbd.0.contains_key("metadata_conf_rbd_cache") && librbd.0.contains_key("metadata_owner"));
         let children = tool(&place, "rbd", &["children", &format!("{name}@base")]);
         assert_eq!(children.lines().count(), 2, "{children}");
+        // What its owner sets on the golden image counts for the next clone.
+        tool(&place, "rbd", &["image-meta", "set", &name, "owner", "somebody else"]);
+        rig.apply(rig.clone(image(), volume(5))).unwrap();
+        assert_eq!(written(pool, volume(5)).0["metadata_owner"], b"somebody else");
+        rig.apply(rig.remove(volume(5))).unwrap();
         // It is read, written to, tagged, rolled back and flattened like any other.
         let (tag, back) = (Backing::snapshot(id(4)), Backing::volume(id(3), 1));
         assert!(bytes_of(rig, volume(3)) == disk());
@@ -125,20 +135,15 @@ fn one_that_is_cut_off_anywhere_is_made_anew_and_removed_whole() {
         let its = Learnt::new(&driver, &place, &[]);
         let (rig, what) = (&its.rig, volume(3));
         let name = what.rbd_name(&place.prefix());
-        let unlisted = |id: &str| {
-            for key in [format!("name_{name}"), format!("id_{id}")] {
-                its.pool.io.remove_key("rbd_directory", &key).unwrap();
-            }
-        };
         let detached = |id: &str| {
             let child = its.pattern.child(id, its.pool.io.changes().unwrap(), place.namespace.as_deref().unwrap());
-            its.pool.io.exec(&header(&its.golden.id), c"rbd", "child_detach", &child).unwrap();
+            its.pool.io.exec(&header(&its.golden), c"rbd", "child_detach", &child).unwrap();
         };
         let mapless = |id: &str| its.pool.io.remove_object(&format!("rbd_object_map.{id}")).unwrap();
         let cuts: [Cut<'_>; 7] = [
-            ("it has a name", 1, &|_| ()),
-            ("and a header", 2, &unlisted),
-            ("and an entry", 2, &|id| its.pool.io.remove_object(&header(id)).unwrap()),
+            ("it is listed", 1, &|_| ()),
+            ("and has a name", 2, &|id| its.pool.io.remove_object(&header(id)).unwrap()),
+            ("and a header", 2, &|_| its.pool.io.remove_object(&id_object(&name)).unwrap()),
             ("and both", 2, &|_| ()),
             ("it is no child", 3, &detached),
             ("it has no object map", 3, &mapless),
@@ -176,6 +181,23 @@ fn what_a_maker_left_that_died_at_once_is_in_no_clones_way() {
 }
 
 #[test]
+fn of_a_release_that_nobody_knows_librbd_makes_every_clone() {
+    let (driver, _scratch) = driver();
+    let later = || library::ffi::load(library::ffi::HOST).map(|api| &*Box::leak(Box::new(Api { release: 21, ..api })));
+    let (driver, place) = (RbdStore { api: later, ..driver }, place(id(155)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, place.datastore);
+        for n in [2, 3] {
+            rig.apply(rig.clone(image(), volume(n))).unwrap();
+            assert!(bytes_of(&rig, volume(n)) == disk());
+        }
+        let pool = driver.connect(place.datastore, &place).unwrap().pool;
+        let id = pool.id_of(&image().rbd_name(&place.prefix())).unwrap().unwrap();
+        assert!(pool.recent.pattern(&image(), &id).is_some_and(|p| p.is_none()), "and it is not read each time");
+    });
+}
+
+#[test]
 fn an_id_that_another_image_has_leads_to_nothing_and_hurts_nobody() {
     let ((driver, _scratch), place) = (driver(), place(id(153)));
     ceph().inside(|| {
@@ -193,10 +215,21 @@ fn an_id_that_another_image_has_leads_to_nothing_and_hurts_nobody() {
         assert_eq!(its.alike(what, "c0ffee", TURNS), Err(Errno::EBADF));
         assert_eq!(its.pool.io.read(&header("c0ffee")), Err(Errno::ENOENT));
         its.pool.unlist("other", "c0ffee").unwrap();
+        // Neither listed nor in the trash.
+        its.pool.io.set_key(&header("c0ffee9"), "size", b"").unwrap();
+        assert_eq!(its.alike(what, "c0ffee9", TURNS), Err(Errno::EEXIST));
+        assert_eq!(its.pool.name_of("c0ffee9").unwrap(), None);
+        its.pool.io.remove_object(&header("c0ffee9")).unwrap();
+        // Known to the golden image as one of its clones.
+        Making::new(&its.pool, &its.pattern, "", "c0ffee8").unwrap().attach().unwrap();
+        assert_eq!(its.alike(what, "c0ffee8", TURNS), Err(Errno::EEXIST));
+        rig.apply(rig.clone(image(), what)).unwrap();
+        assert!(bytes_of(rig, what) == disk());
+        rig.apply(rig.remove(what)).unwrap();
         // One in the trash has its id as well.
         let id = its.pool.id_of(&name(image())).unwrap().unwrap();
         rig.apply(rig.remove(image())).unwrap();
-        assert_eq!(its.alike(what, &id, TURNS), Err(Errno::EBADF));
+        assert_eq!(its.alike(what, &id, TURNS), Err(Errno::EEXIST));
         assert_eq!(its.pool.name_of(&id).unwrap(), None, "it is not in the directory");
         assert!(bytes_of(rig, volume(2)) == disk(), "the clone's parent is where it was");
         rig.apply(rig.remove(volume(2))).unwrap();
@@ -216,10 +249,26 @@ fn where_it_cannot_be_made_alike_librbd_says_why() {
         tool(&place, "rbd", &["snap", "rm", "--no-progress", &base]);
         let e = rig.apply(rig.clone(image(), volume(3))).unwrap_err();
         assert!(e.why.contains("No such file"), "{e:?}");
-        assert!(pool.recent.pattern(&image(), &its.golden.id).is_none(), "it is not tried again");
+        assert!(pool.recent.pattern(&image(), &its.golden).is_none(), "it is not tried again");
         tool(&place, "rbd", &["snap", "create", "--no-progress", &base]);
         rig.apply(rig.clone(image(), volume(3))).unwrap();
-        assert!(pool.recent.pattern(&image(), &its.golden.id).is_some(), "it is learnt from anew");
-        its.end(&[volume(3)]);
+        assert!(pool.recent.pattern(&image(), &its.golden).flatten().is_some(), "it is learnt from anew");
+        // More than is read at once, and than is kept.
+        let mut many = 600u32.to_le_bytes().to_vec();
+        (0..600).for_each(|n| many.extend([names::encode(format!("{n}").as_bytes()), names::encode(b"x")].concat()));
+        pool.io
+            .exec(
+                &header(&pool.id_of(&image().rbd_name(&place.prefix())).unwrap().unwrap()),
+                c"rbd",
+                "metadata_set",
+                &many,
+            )
+            .unwrap();
+        for n in [4, 5] {
+            rig.apply(rig.clone(image(), volume(n))).unwrap();
+            assert!(pool.recent.pattern(&image(), &its.golden).is_some_and(|p| p.is_none()), "librbd makes them");
+            assert!(bytes_of(rig, volume(n)) == disk());
+        }
+        its.end(&[volume(3), volume(4), volume(5)]);
     });
 }
