@@ -293,6 +293,12 @@ impl Pool {
         }
     }
 
+    /// Whether an image is in the trash, or has its name where there is none.
+    pub(super) fn is_trashed(&self, id: &str) -> Result<bool, Errno> {
+        let found = absent(self.io.exec("rbd_trash", c"rbd", "trash_get", &encode(id.as_bytes())))?;
+        Ok(found.is_some() || self.is_listed(id, &gone(&self.place.prefix(), id))?)
+    }
+
     /// Removes what was put into the trash.
     pub(super) fn trash_remove(&self, id: &str) -> Result<(), Errno> {
         match self.io.trash_remove(id) {

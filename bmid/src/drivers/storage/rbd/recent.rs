@@ -15,7 +15,8 @@ use super::pattern::Pattern;
 
 /// How long the datastore counts as this engine's, and a golden image under another's name as being there.
 const THERE: Duration = Duration::from_secs(3);
-/// How long a golden image of a name of ours does: it goes by a step of ours, or a clone does not find it.
+/// How long a golden image of a name of ours does: it goes by a step of ours, or a clone does not find it. One that somebody renames, or puts into
+/// the trash, by hand is cloned by its id meanwhile, as its clones go on to read it.
 const OURS: Duration = Duration::from_secs(60);
 /// How long clones of a golden image are made as librbd made one of them; then it makes one again.
 const ALIKE: Duration = Duration::from_secs(600);

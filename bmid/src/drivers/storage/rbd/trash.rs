@@ -60,8 +60,7 @@ pub(super) fn gone_when(
             Err(RecvTimeoutError::Disconnected) => return Err(Errno::EIO),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let is_gone = pool.trashed().is_ok_and(|all| !all.iter().any(|(other, _)| other == id));
-        missed = if is_gone { missed + 1 } else { 0 };
+        missed = if pool.is_trashed(id) == Ok(false) { missed + 1 } else { 0 };
     }
     tracing::warn!(image = id, pool = pool.place.spec(), "somebody else has removed it, and librbd waits for its lock");
     Ok(())

@@ -220,6 +220,15 @@ fn an_id_that_another_image_has_leads_to_nothing_and_hurts_nobody() {
         assert_eq!(its.alike(what, "c0ffee9", TURNS), Err(Errno::EEXIST));
         assert_eq!(its.pool.name_of("c0ffee9").unwrap(), None);
         its.pool.io.remove_object(&header("c0ffee9")).unwrap();
+        // Gone before it is marked.
+        let mark = its.pool.mark(&its.golden).unwrap().unwrap();
+        assert_eq!(its.pool.set_mark("c0ffee9", &mark), Err(Errno::ENOENT));
+        assert_eq!(its.pool.io.read(&header("c0ffee9")), Err(Errno::ENOENT));
+        // In a namespace that is being removed (1: no more images; ready is 0).
+        its.pool.io.set_key("rbd_directory", "state", &[1]).unwrap();
+        assert!(its.alike(what, "c0ffee9", TURNS).is_err());
+        its.pool.io.set_key("rbd_directory", "state", &[0]).unwrap();
+        assert_eq!(its.pool.name_of("c0ffee9").unwrap(), None);
         // Known to the golden image as one of its clones.
         Making::new(&its.pool, &its.pattern, "", "c0ffee8").unwrap().attach().unwrap();
         assert_eq!(its.alike(what, "c0ffee8", TURNS), Err(Errno::EEXIST));
