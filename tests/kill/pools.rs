@@ -21,8 +21,8 @@ type Cases = Vec<(Arc<Template>, Case)>;
 /// The longest a step on a pool takes, more or less.
 const STEP: usize = 80_000;
 
-/// The longest that a clone made alike takes.
-const ALIKE: usize = 20_000;
+/// The longest that a clone made alike takes, more or less.
+const QUICK: usize = 12_000;
 
 /// What is killed, each kind of it once.
 struct Wanted {
@@ -64,7 +64,7 @@ fn acting(template: &Arc<Template>, wanted: &mut Wanted, dice: &mut Dice) {
             }
             let times = if step.0 == "storage.clone" { 5 * strikes } else { 0 };
             for n in 0..times {
-                let at = (ALIKE * n + dice.below(ALIKE)) / times;
+                let at = (QUICK * n + dice.below(QUICK)) / times;
                 let act = format!("# strike {} {} {at}\n", step.0, step.1.trim());
                 let case = Case { act, alike: true, ..Case::default() };
                 wanted.add(template, &format!("strike alike {n}"), op, point, case);

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use bmi::model::{Kind, Place, RbdExport, RbdPlace};
 use bmi::step::look::PlaceKey;
-use bmi::step::{BackingKind, Fact, Look, OpenStore, Remove, Scope, Seen, StorageStep};
+use bmi::step::{Backing, BackingKind, Clone, Fact, Look, OpenStore, Remove, Scope, Seen, StorageStep};
 use bmid::drivers::sim::World;
 use bmid::drivers::storage::file::Detached;
 use bmid::drivers::storage::rbd::RbdStore;
@@ -44,8 +44,8 @@ pub const LINE: &str = "datastore create pool --kind rbd --pool tests --conf /et
 /// The same for a second one.
 pub const FAST: &str = "datastore create fast --kind rbd --pool fast --conf /etc/ceph/tests.conf --id tests";
 
-/// A remark in a script: before its first clone of a golden image, a process makes and removes another, so that the driver knows what
-/// librbd writes.
+/// A remark in a script: before anything else, a process makes a clone of each golden image and removes it, so that the driver knows what librbd
+/// writes.
 pub const ALIKE: &str = "# alike\n";
 
 /// Where the disks of a test are.
@@ -241,6 +241,7 @@ pub fn drivers(dir: &Path, unseal: Arc<dyn Unseal>) -> DriverSet {
     let mut set = DriverSet::sim(&dir.join("world"), unseal).expect("simulators");
     if let Some(pool) = Pool::of(dir) {
         let mut pools = Pools::new(dir, pool);
+        pools.learn();
         pools.folders = std::mem::replace(&mut set.storage, Box::new(Nothing));
         set.storage = Box::new(pools);
     }
@@ -254,8 +255,6 @@ struct Pools {
     folders: Box<dyn Driver<Step = StorageStep>>,
     real: RbdStore,
     pool: Pool,
-    /// It has cloned a golden image. Held while it does so for the first time: others are to clone alike, too.
-    learnt: Mutex<bool>,
 }
 
 impl Pools {
@@ -266,7 +265,6 @@ impl Pools {
             folders: Box::new(Nothing),
             real: RbdStore::new(dir.join("scratch"), Box::new(Detached)),
             pool,
-            learnt: Mutex::new(false),
         }
     }
 
@@ -322,20 +320,22 @@ impl Pools {
         file.and_then(|mut f| f.write_all(format!("{text}\n").as_bytes())).unwrap();
     }
 
-    /// What [`ALIKE`] asks for.
-    fn learn(&self, step: &StorageStep) {
+    /// What [`ALIKE`] asks for, of the images that are there.
+    fn learn(&self) {
         let script = fs::read_to_string(self.dir.join("world/faults")).unwrap_or_default();
-        let StorageStep::Clone(s) = step else { return };
-        let mut learnt = self.learnt.lock().unwrap();
-        if s.from.kind != BackingKind::Image || !script.contains(ALIKE) || *learnt {
+        if !script.contains(ALIKE) {
             return;
         }
-        let mut other = s.clone();
-        (other.to.kind, other.to.generation, other.note) = (BackingKind::Volume, u32::MAX - std::process::id(), None);
-        let (datastore, place, what) = (s.datastore, s.place.clone(), other.to);
-        self.redo(&StorageStep::Clone(other));
-        self.redo(&StorageStep::Remove(Remove { datastore, place, what }));
-        *learnt = true;
+        for step in steps(&self.dir) {
+            let StorageStep::Import(s) = step else { continue };
+            let to = Backing::volume(s.image, u32::MAX - std::process::id());
+            let clone =
+                Clone { datastore: s.datastore, place: s.place.clone(), from: Backing::image(s.image), to, note: None };
+            // It may be gone, or be half removed.
+            if self.real.apply(&self.there(&StorageStep::Clone(clone)), &StepCx::PLAIN).is_ok() {
+                self.redo(&StorageStep::Remove(Remove { datastore: s.datastore, place: s.place, what: to }));
+            }
+        }
     }
 
     /// The script's remark `# strike STEP PASS MICROSECONDS` ends the process so long after that pass has begun: somewhere
@@ -382,7 +382,6 @@ impl Driver for Pools {
         if matches!(step.place().1, Place::Folder { .. }) {
             return self.folders.apply(step, cx);
         }
-        self.learn(step);
         self.world.cut(&format!("{}.before", point(step)))?;
         self.strike(point(step));
         let done = self.carry_out(step, cx)?;

@@ -2,11 +2,13 @@
 //!
 //! librbd opens the image that is cloned and the clone for every one of them: some forty requests one after the other, and more processor time than
 //! all else that a provision does. What it writes is the same each time but for the id. So it makes the first clone of every golden
-//! image, and one again after a while; what that came to is read, and the next ones are written into the pool alike: six requests in four turns, the mark
-//! the last of them. Where anything is not as it is known here, or does not come to its end, librbd makes the clone.
+//! image, and one again after a while; what that came to is read, and the next ones are written into the pool alike: six requests in four turns, and a question beside the first; the mark
+//! is the last of them. Where anything is not as it is known here, or does not come to its end, librbd makes the clone.
 //!
 //! The directory comes first, as with librbd: whatever was cut off is listed, and removed by librbd as one of its own. Its golden image learns of a clone
 //! when that has all it needs to be found and removed.
+
+use std::sync::Arc;
 
 use bmi::step::Backing;
 use nix::errno::Errno;
@@ -15,7 +17,7 @@ use super::change::ffi::Change;
 use super::disks::{Golden, Parent, Site};
 use super::names::encode;
 use super::pattern::{Key, Pattern};
-use super::pool::{DIRECTORY, Pool, dir_entry, header, id_object};
+use super::pool::{DIRECTORY, Pool, absent, dir_entry, header, id_object, object_map};
 
 /// The releases of librbd (Pacific to Tentacle) that are taken to write for a clone what is written here and no other object. What a header holds is
 /// read each time; of a later one nobody has looked what it writes beside.
@@ -28,44 +30,53 @@ fn fresh() -> Result<String, Errno> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// A clone without its mark.
+pub(super) struct Made {
+    /// RBD's.
+    pub(super) id: String,
+    /// It was made from this.
+    pub(super) alike: Option<Arc<Pattern>>,
+}
+
 impl Site<'_> {
-    /// Makes a clone. Its id; EEXIST if something is in its way, be it what a try made alike has left.
-    pub(super) fn make(&self, from: &Backing, parent: &Parent, name: &str) -> Result<String, Errno> {
+    /// Makes a clone; `alike` as librbd made another, if that is known. EEXIST: something is in its way, be it what such a try has left.
+    pub(super) fn make(&self, from: &Backing, parent: &Parent, name: &str, alike: bool) -> Result<Made, Errno> {
         let (pool, recent, golden) = (self.pool, &self.pool.recent, parent.at.golden.as_deref());
         let known = golden.and_then(|g| recent.pattern(from, &g.id));
-        if let Some((golden, pattern)) = golden.zip(known.as_ref().and_then(Option::as_ref)) {
+        if let Some((golden, Some(pattern))) = golden.zip(known.clone()).filter(|_| alike) {
             let id = fresh()?;
-            let made = Making::new(pool, pattern, name, &id).and_then(|making| making.all(golden));
-            if let Err(e) = made.as_ref()
-                && *e != Errno::EEXIST
-            {
-                tracing::warn!(image = parent.at.image, "librbd makes the next clones: one made alike failed: {e}");
-                recent.saw_pattern(*from, None);
-            }
-            return made.map(|()| id).map_err(|_| Errno::EEXIST);
+            let made = Making::new(pool, &pattern, name, &id).and_then(|making| making.all(golden));
+            return match made {
+                Ok(()) => Ok(Made { id, alike: Some(pattern) }),
+                // Nobody can make one now.
+                Err(e @ (Errno::ETIMEDOUT | Errno::ESHUTDOWN | Errno::ENOTCONN)) => Err(e),
+                Err(Errno::EEXIST) => Err(Errno::EEXIST),
+                Err(e) => {
+                    tracing::warn!(name, image = parent.at.image, error = %e, "librbd makes the next clones");
+                    recent.saw_pattern(*from, None);
+                    Err(Errno::EEXIST)
+                }
+            };
         }
         pool.io.make_clone(&pool.io, &parent.at.image, &parent.snap, name)?;
         let id = pool.id_of(name)?.ok_or(Errno::ENOENT)?;
-        if golden.is_some() && known.is_none() {
+        if golden.is_some_and(|g| recent.pattern(from, &g.id).is_none()) {
             let pattern = self.learnt(&id);
             if pattern.is_none() {
-                tracing::info!(
-                    image = parent.at.image,
-                    "librbd makes all clones: what it writes for them is not known"
-                );
+                tracing::info!(image = parent.at.image, "librbd makes all clones: what it wrote could not be read");
             }
             recent.saw_pattern(*from, pattern);
         }
-        Ok(id)
+        Ok(Made { id, alike: None })
     }
 
     /// Reads what librbd wrote for a clone.
     fn learnt(&self, id: &str) -> Option<Pattern> {
         let (io, place, head) = (&self.pool.io, &self.pool.place, header(id));
-        let number = io.changes().filter(|_| KNOWN.contains(&io.release()))?;
+        let pool_id = io.id().filter(|_| io.changes() && KNOWN.contains(&io.release()))?;
         let (keys, more) = io.keys(&head, "", "").ok()?;
         let spec = io.exec(&head, c"rbd", "parent_get", &[]).ok().filter(|_| !more)?;
-        Pattern::read(id, keys, &spec, number, place.namespace.as_deref().unwrap_or_default())
+        Pattern::read(id, keys, &spec, pool_id, place.namespace.as_deref().unwrap_or_default())
     }
 }
 
@@ -75,14 +86,13 @@ pub(super) struct Making<'a> {
     pattern: &'a Pattern,
     name: &'a str,
     id: &'a str,
-    /// The pool's.
-    number: i64,
+    pool_id: i64,
 }
 
 impl<'a> Making<'a> {
     /// ENOSYS: librados cannot do it.
     pub(super) fn new(pool: &'a Pool, pattern: &'a Pattern, name: &'a str, id: &'a str) -> Result<Making<'a>, Errno> {
-        Ok(Making { pool, pattern, name, id, number: pool.io.changes().ok_or(Errno::ENOSYS)? })
+        Ok(Making { pool, pattern, name, id, pool_id: pool.io.id().ok_or(Errno::ENOSYS)? })
     }
 
     fn namespace(&self) -> &str {
@@ -121,23 +131,44 @@ impl<'a> Making<'a> {
         let written = written.and_then(|header| header.result());
         match (name.result(), written) {
             (Ok(()), Ok(())) => Ok(()),
-            (Err(e), Ok(())) => io.remove_object(&head).and_then(|()| self.leave(e)),
-            (Ok(()), Err(e)) => io.remove_object(&named).and_then(|()| self.leave(e)),
-            (Err(e), Err(_)) => self.leave(e),
+            (Err(Errno::EEXIST), Ok(())) => io.remove_object(&head).and_then(|()| self.leave()),
+            (Ok(()), Err(Errno::EEXIST)) => io.remove_object(&named).and_then(|()| self.leave()),
+            (Err(Errno::EEXIST), Err(Errno::EEXIST)) => self.leave(),
+            // What may yet come about is listed.
+            (name, written) => name.and(written),
         }
     }
 
     /// Takes the entry back.
-    fn leave(&self, e: Errno) -> Result<(), Errno> {
-        self.pool.unlist(self.name, self.id).and(Err(e))
+    fn leave(&self) -> Result<(), Errno> {
+        self.pool.unlist(self.name, self.id).and(Err(Errno::EEXIST))
     }
 
     /// The third turn: its object map, and its line among its parent's children. ENOENT: the golden image is no longer there.
     pub(super) fn attach(&self) -> Result<(), Errno> {
-        let (io, parent, map) = (&self.pool.io, header(&self.pattern.of), format!("rbd_object_map.{}", self.id));
+        let (io, parent, map) = (&self.pool.io, header(&self.pattern.of), object_map(self.id));
         let mapped = io.begin(&Change::of(&map).call(c"object_map_resize", self.pattern.object_map()))?;
-        let child = self.pattern.child(self.id, self.number, self.namespace());
+        let child = self.pattern.child(self.id, self.pool_id, self.namespace());
         let attached = io.begin(&Change::there(&parent).call(c"child_attach", child))?;
         mapped.result().and(attached.result())
+    }
+
+    /// Takes the third turn back.
+    fn detach(&self) -> Result<(), Errno> {
+        let (io, parent, map) = (&self.pool.io, header(&self.pattern.of), object_map(self.id));
+        let child = self.pattern.child(self.id, self.pool_id, self.namespace());
+        let detached = absent(io.exec(&parent, c"rbd", "child_detach", &child));
+        detached.and(absent(io.remove_object(&map))).map(drop)
+    }
+}
+
+impl Made {
+    /// Its mark could not be written. Where that is because somebody has removed it meanwhile, its golden image must not wait for it for ever.
+    pub(super) fn unmarked(&self, pool: &Pool, e: Errno) {
+        let Some(pattern) = self.alike.as_deref().filter(|_| e == Errno::ENOENT) else { return };
+        let left = Making::new(pool, pattern, "", &self.id).and_then(|making| making.detach());
+        if let Err(e) = left {
+            tracing::warn!(id = self.id, image = pattern.of, error = %e, "a clone that is gone stays among an image's children");
+        }
     }
 }

@@ -11,6 +11,7 @@ use bmi::step::{self, Backing, BackingKind};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::alike::Made;
 use super::found;
 use super::image::ffi::{Image, Which};
 use super::names::{self, BASE, Mark, same_client};
@@ -59,8 +60,16 @@ pub(super) struct Source {
 pub(super) struct Golden {
     /// RBD's.
     pub(super) id: String,
-    /// Its snapshot's, and that of its clones, in bytes.
+    /// Its own, in bytes, and that of its snapshot and clones unless somebody has changed it.
     pub(super) size: u64,
+}
+
+/// A clone without its mark.
+struct Bare {
+    made: Made,
+    parent: Parent,
+    /// Something had to go for it.
+    discarded: bool,
 }
 
 /// Where a clone's bytes come from.
@@ -198,42 +207,55 @@ impl Site<'_> {
         if !ordinary && self.whole(&s.to, &tried, true)?.is_some() {
             return Ok((Done::ALREADY, false));
         }
-        let mut parent = self.parent(s, &tried)?;
         let (name, fail) = (self.name(&s.to), |e| failed(&tried, e));
+        let Some(Bare { made, parent, discarded }) = self.bare(s, &name, &tried)? else {
+            return Ok((Done::ALREADY, false));
+        };
+        self.snaps_behind(s, &parent, &name).map_err(fail)?;
+        let depth = parent.at.depth + 1;
+        let deep = s.to.kind == BackingKind::Image || depth > DEEPEST;
+        if deep {
+            self.pool.set_entry(&self.flat_key(&made.id), &name).map_err(fail)?;
+        }
+        let mark = Mark { note: found::written(s.note.as_ref()), ..self.mark(&s.to, depth) };
+        self.pool.set_mark(&made.id, &mark).inspect_err(|e| made.unmarked(self.pool, *e)).map_err(fail)?;
+        if let Some(golden) = parent.at.golden.filter(|_| ordinary) {
+            self.pool.recent.made(&name, golden.size);
+        }
+        Ok((Done::CHANGED, deep || discarded))
+    }
+
+    /// Makes a clone that has no mark yet, past what is in its way. None: it is there already, and whole.
+    fn bare(&self, s: &step::Clone, name: &str, tried: &str) -> Result<Option<Bare>, DriverError> {
+        let fail = |e| failed(tried, e);
+        let (mut parent, mut discarded) = (self.parent(s, tried)?, false);
+        // As librbd made another; a second try is librbd's, whatever was in the way of the first.
+        let mut alike = (s.from.kind, s.to.kind) == (BackingKind::Image, BackingKind::Volume);
         let mut tries = 0..TRIES;
-        let cloned = loop {
-            match self.make(&s.from, &parent, &name) {
+        let made = loop {
+            let made = self.make(&s.from, &parent, name, alike);
+            alike = false;
+            match made {
                 Err(Errno::EEXIST) if tries.next().is_some() => {
-                    if self.whole(&s.to, &tried, true)?.is_some() {
-                        return Ok((Done::ALREADY, false));
+                    if self.whole(&s.to, tried, true)?.is_some() {
+                        return Ok(None);
                     }
                     // One whose maker died may be listed and lead nowhere yet.
-                    self.pool.discard(&name).map_err(fail)?;
+                    discarded |= self.pool.discard(name).map_err(fail)?;
                 }
                 // It is not where it was a while ago.
                 Err(Errno::ENOENT) if s.from.kind == BackingKind::Image && tries.next().is_some() => {
-                    self.pool.recent.forget(&s.from, &name);
-                    parent = self.parent(s, &tried)?;
+                    self.pool.recent.forget(&s.from, name);
+                    parent = self.parent(s, tried)?;
                 }
                 made => break made,
             }
         };
-        if let (Err(_), Some(volume)) = (&cloned, &parent.passing) {
+        if let (Err(_), Some(volume)) = (&made, &parent.passing) {
             // The clone's failure is the one that tells the matter.
             let _ = volume.unsnap(&parent.snap);
         }
-        let id = cloned.and_then(|id| self.snaps_behind(s, &parent, &name).map(|()| id)).map_err(fail)?;
-        let depth = parent.at.depth + 1;
-        let chore = s.to.kind == BackingKind::Image || depth > DEEPEST;
-        if chore {
-            self.pool.set_entry(&self.flat_key(&id), &name).map_err(fail)?;
-        }
-        let mark = Mark { note: found::written(s.note.as_ref()), ..self.mark(&s.to, depth) };
-        self.pool.set_mark(&id, &mark).map_err(fail)?;
-        if let Some(golden) = parent.at.golden.filter(|_| ordinary) {
-            self.pool.recent.made(&name, golden.size);
-        }
-        Ok((Done::CHANGED, chore))
+        Ok(Some(Bare { made: made.map_err(fail)?, parent, discarded }))
     }
 
     /// Behind a clone: takes away the snapshot that was made for it alone, and makes that of a golden image. Each waits some 50 ms

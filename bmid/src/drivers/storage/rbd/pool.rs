@@ -447,6 +447,11 @@ pub(super) fn id_object(name: &str) -> String {
     format!("rbd_id.{name}")
 }
 
+/// The object that says which of an image's data objects there are.
+pub(super) fn object_map(id: &str) -> String {
+    format!("rbd_object_map.{id}")
+}
+
 /// An entry of the directory, as the class takes it.
 pub(super) fn dir_entry(name: &str, id: &str) -> Vec<u8> {
     [encode(name.as_bytes()), encode(id.as_bytes())].concat()

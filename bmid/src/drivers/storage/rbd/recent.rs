@@ -1,7 +1,7 @@
 //! What was seen or made in a pool a moment ago, over the connection that saw it: a hundred provisions need not ask a hundred times.
 //!
 //! Each is trusted for a while, and only to go on by: whoever goes on meets Ceph itself in the next call, which fails if it is so no
-//! more. Never what is asked in order to say that something is wrong, or gone.
+//! more, or does no harm. Never what is asked in order to say that something is wrong, or gone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -117,11 +117,15 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Io {
-    /// Whether the host's librados can do what [`Io::begin`] needs; and the pool's number.
-    pub(in super::super) fn changes(&self) -> Option<i64> {
-        let id = self.rados().rados_ioctx_get_id.filter(|_| functions(self.rados()).is_some())?;
+    /// Whether the host's librados can do what [`Io::begin`] needs.
+    pub(in super::super) fn changes(&self) -> bool {
+        functions(self.rados()).is_some()
+    }
+
+    /// The pool's number. None: this librados does not tell.
+    pub(in super::super) fn id(&self) -> Option<i64> {
         // SAFETY: a live context.
-        Some(unsafe { id(self.raw()) })
+        self.rados().rados_ioctx_get_id.map(|id| unsafe { id(self.raw()) })
     }
 
     /// Begins a change; EROFS and the like at once.
@@ -135,8 +139,7 @@ impl Io {
         let mut completion = null_mut();
         // SAFETY: a place for the completion; no callback and nothing for one.
         check(unsafe { (f.begin)(null_mut(), null_mut(), &mut completion) })?;
-        // SAFETY: operation and call copy what they are given; it is handed over once and released once, which librados allows as soon as it
-        // is under way.
+        // SAFETY: operation and call copy what they are given; it is handed over once, which moves out of it what is to be done, and released once.
         let ret = unsafe {
             let op = (self.rados().rados_create_write_op)();
             match change.state {

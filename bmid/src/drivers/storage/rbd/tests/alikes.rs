@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bmi::step::Backing;
 use nix::errno::Errno;
 
-use super::alike::Making;
+use super::alike::{Made, Making};
 use super::chains::{bytes_of, golden};
 use super::halves::{Half, half_made, nothing_is_left};
 use super::pattern::Pattern;
-use super::pool::{dir_entry, header, id_object};
+use super::pool::{dir_entry, header, id_object, object_map};
 use super::*;
 use crate::drivers::storage::conformance::disk;
 
@@ -89,7 +89,7 @@ fn written(pool: &Pool, what: Backing) -> (BTreeMap<String, Vec<u8>>, Vec<u8>) {
         assert_eq!(keys.insert(time.to_owned(), Vec::new()).unwrap().len(), 8, "{time}");
     }
     assert!(keys.remove("metadata_bmid").is_some(), "it has its mark");
-    (keys, pool.io.read(&format!("rbd_object_map.{id}")).unwrap())
+    (keys, pool.io.read(&object_map(&id)).unwrap())
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn one_that_is_cut_off_anywhere_is_made_anew_and_removed_whole() {
         let (rig, what) = (&its.rig, volume(3));
         let name = what.rbd_name(&place.prefix());
         let detached = |id: &str| {
-            let child = its.pattern.child(id, its.pool.io.changes().unwrap(), place.namespace.as_deref().unwrap());
+            let child = its.pattern.child(id, its.pool.io.id().unwrap(), place.namespace.as_deref().unwrap());
             its.pool.io.exec(&header(&its.golden), c"rbd", "child_detach", &child).unwrap();
         };
-        let mapless = |id: &str| its.pool.io.remove_object(&format!("rbd_object_map.{id}")).unwrap();
+        let mapless = |id: &str| its.pool.io.remove_object(&object_map(id)).unwrap();
         let cuts: [Cut<'_>; 7] = [
             ("it is listed", 1, &|_| ()),
             ("and has a name", 2, &|id| its.pool.io.remove_object(&header(id)).unwrap()),
@@ -161,6 +161,24 @@ fn one_that_is_cut_off_anywhere_is_made_anew_and_removed_whole() {
             rig.apply(rig.remove(what)).unwrap();
             assert!(its.pool.id_of(&name).unwrap().is_none(), "{cut}: removed");
         }
+        assert!(its.pool.recent.pattern(&image(), &its.golden).flatten().is_some(), "the next are made alike");
+        its.end(&[volume(2)]);
+    });
+}
+
+#[test]
+fn one_that_somebody_removes_while_it_is_made_is_no_child_of_anybodys() {
+    let ((driver, _scratch), place) = (driver(), place(id(156)));
+    ceph().inside(|| {
+        let its = Learnt::new(&driver, &place, &[]);
+        let name = volume(3).rbd_name(&place.prefix());
+        let making = Making::new(&its.pool, &its.pattern, &name, "c0ffee").unwrap();
+        making.write(&making.enter().unwrap()).unwrap();
+        tool(&place, "rbd", &["rm", "--no-progress", &name]);
+        making.attach().unwrap();
+        let mark = its.pool.mark(&its.golden).unwrap().unwrap();
+        let e = its.pool.set_mark("c0ffee", &mark).unwrap_err();
+        Made { id: "c0ffee".to_owned(), alike: Some(Arc::clone(&its.pattern)) }.unmarked(&its.pool, e);
         its.end(&[volume(2)]);
     });
 }
@@ -258,7 +276,7 @@ fn where_it_cannot_be_made_alike_librbd_says_why() {
         tool(&place, "rbd", &["snap", "rm", "--no-progress", &base]);
         let e = rig.apply(rig.clone(image(), volume(3))).unwrap_err();
         assert!(e.why.contains("No such file"), "{e:?}");
-        assert!(pool.recent.pattern(&image(), &its.golden).is_none(), "it is not tried again");
+        assert!(pool.recent.pattern(&image(), &its.golden).is_none(), "it is forgotten with where the image was");
         tool(&place, "rbd", &["snap", "create", "--no-progress", &base]);
         rig.apply(rig.clone(image(), volume(3))).unwrap();
         assert!(pool.recent.pattern(&image(), &its.golden).flatten().is_some(), "it is learnt from anew");
