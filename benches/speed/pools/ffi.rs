@@ -68,7 +68,7 @@ impl Pool {
         Pool { rbd, io }
     }
 
-    /// A clone of a golden image, as bmid makes it.
+    /// A clone of a golden image, of the kind and with the features that bmid's have.
     pub(crate) fn clone_of(&self, golden: &str, name: &str) {
         let (golden, snap, name, mut options) = (text(golden), text("base"), text(name), null_mut());
         call!(self.rbd, rbd_image_options_create(*mut Raw) -> (), &mut options);
