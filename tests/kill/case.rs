@@ -80,9 +80,9 @@ pub fn play(lab: &Lab, test: &str, template: &Template, case: &Case) -> Result<V
         let scripts = [&case.act].into_iter().chain(&case.recover).map(|s| s.trim_end().replace('\n', ", "));
         let scripts: Vec<String> = scripts.collect();
         let host = if case.host { ", host lost" } else { "" };
+        let alike = if case.alike { ", alike" } else { "" };
         let at = template.disks;
-        let host = if case.alike { format!("{host}, alike") } else { host.to_owned() };
-        format!("{} in {at:?}: [{}]{host}: {why}", template.scenario.name(), scripts.join("] then ["))
+        format!("{} in {at:?}: [{}]{host}{alike}: {why}", template.scenario.name(), scripts.join("] then ["))
     })
 }
 

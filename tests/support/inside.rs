@@ -128,9 +128,7 @@ impl Inside {
             .extend(self.trash.iter().filter(|t| !held(t)).map(|t| format!("in the trash, and nothing needs it: {t}")));
         wrong
     }
-}
 
-impl Inside {
     /// Images whose parent does not know of them: it could be removed under them.
     fn unknown_children(&self) -> Vec<String> {
         let all: Vec<&Value> = self.images.values().chain(&self.trash).collect();

@@ -2,8 +2,9 @@
 //!
 //! librbd opens the image that is cloned and the clone for every one of them: some forty requests one after the other, and more processor time than
 //! all else that a provision does. What it writes is the same each time but for the id. So it makes the first clone of every golden
-//! image, and one again after a while; what that came to is read, and the next ones are written into the pool alike: six requests in four turns, and a question beside the first; the mark
-//! is the last of them. Where anything is not as it is known here, or does not come to its end, librbd makes the clone.
+//! image, and one again after a while; what that came to is read, and the next ones are written into the pool alike: six requests in four
+//! turns, the mark last, and a question beside the first. Where anything is not as it is known here, or does not come to its end, librbd makes
+//! the clone.
 //!
 //! The directory comes first, as with librbd: whatever was cut off is listed, and removed by librbd as one of its own. Its golden image learns of a clone
 //! when that has all it needs to be found and removed.
@@ -42,8 +43,10 @@ impl Site<'_> {
     /// Makes a clone; `alike` as librbd made another, if that is known. EEXIST: something is in its way, be it what such a try has left.
     pub(super) fn make(&self, from: &Backing, parent: &Parent, name: &str, alike: bool) -> Result<Made, Errno> {
         let (pool, recent, golden) = (self.pool, &self.pool.recent, parent.at.golden.as_deref());
-        let known = golden.and_then(|g| recent.pattern(from, &g.id));
-        if let Some((golden, Some(pattern))) = golden.zip(known.clone()).filter(|_| alike) {
+        if alike
+            && let Some(golden) = golden
+            && let Some(Some(pattern)) = recent.pattern(from, &golden.id)
+        {
             let id = fresh()?;
             let made = Making::new(pool, &pattern, name, &id).and_then(|making| making.all(golden));
             return match made {
@@ -72,11 +75,11 @@ impl Site<'_> {
 
     /// Reads what librbd wrote for a clone.
     fn learnt(&self, id: &str) -> Option<Pattern> {
-        let (io, place, head) = (&self.pool.io, &self.pool.place, header(id));
+        let (io, head) = (&self.pool.io, header(id));
         let pool_id = io.id().filter(|_| io.changes() && KNOWN.contains(&io.release()))?;
         let (keys, more) = io.keys(&head, "", "").ok()?;
         let spec = io.exec(&head, c"rbd", "parent_get", &[]).ok().filter(|_| !more)?;
-        Pattern::read(id, keys, &spec, pool_id, place.namespace.as_deref().unwrap_or_default())
+        Pattern::read(id, keys, &spec, pool_id, self.pool.namespace())
     }
 }
 
@@ -95,8 +98,9 @@ impl<'a> Making<'a> {
         Ok(Making { pool, pattern, name, id, pool_id: pool.io.id().ok_or(Errno::ENOSYS)? })
     }
 
-    fn namespace(&self) -> &str {
-        self.pool.place.namespace.as_deref().unwrap_or_default()
+    /// What the golden image's list of children says of it, as the class takes it.
+    fn child(&self) -> Vec<u8> {
+        self.pattern.child(self.id, self.pool_id, self.pool.namespace())
     }
 
     /// All but the mark.
@@ -115,7 +119,8 @@ impl<'a> Making<'a> {
     pub(super) fn enter(&self) -> Result<Vec<Key>, Errno> {
         let entered = Change::of(DIRECTORY);
         // A namespace that is being removed takes no more images. Ready is 0.
-        let entered = if self.namespace().is_empty() { entered } else { entered.call(c"dir_state_assert", vec![0]) };
+        let entered =
+            if self.pool.namespace().is_empty() { entered } else { entered.call(c"dir_state_assert", vec![0]) };
         let entered = self.pool.io.begin(&entered.call(c"dir_add_image", dir_entry(self.name, self.id)))?;
         let metadata = self.pool.metadata(&self.pattern.of);
         entered.result()?;
@@ -148,16 +153,14 @@ impl<'a> Making<'a> {
     pub(super) fn attach(&self) -> Result<(), Errno> {
         let (io, parent, map) = (&self.pool.io, header(&self.pattern.of), object_map(self.id));
         let mapped = io.begin(&Change::of(&map).call(c"object_map_resize", self.pattern.object_map()))?;
-        let child = self.pattern.child(self.id, self.pool_id, self.namespace());
-        let attached = io.begin(&Change::there(&parent).call(c"child_attach", child))?;
+        let attached = io.begin(&Change::there(&parent).call(c"child_attach", self.child()))?;
         mapped.result().and(attached.result())
     }
 
     /// Takes the third turn back.
     fn detach(&self) -> Result<(), Errno> {
         let (io, parent, map) = (&self.pool.io, header(&self.pattern.of), object_map(self.id));
-        let child = self.pattern.child(self.id, self.pool_id, self.namespace());
-        let detached = absent(io.exec(&parent, c"rbd", "child_detach", &child));
+        let detached = absent(io.exec(&parent, c"rbd", "child_detach", &self.child()));
         detached.and(absent(io.remove_object(&map))).map(drop)
     }
 }

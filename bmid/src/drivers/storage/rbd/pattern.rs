@@ -64,9 +64,8 @@ impl Pattern {
     pub(super) fn read(id: &str, header: Vec<Key>, spec: &[u8], pool: i64, namespace: &str) -> Option<Pattern> {
         let (of, snap) = parent(spec, pool, namespace)?;
         let all: BTreeMap<String, Vec<u8>> = header.into_iter().filter(|(key, _)| !key.starts_with(METADATA)).collect();
-        let known = |key: &String| SAME.contains(&key.as_str()) || OWN.contains(&key.as_str());
-        let whole = SAME.iter().chain(&OWN).all(|key| all.contains_key(*key)) && all.keys().all(known);
-        if !whole || all["object_prefix"] != prefix(id) {
+        let usual = all.len() == SAME.len() + OWN.len() && SAME.iter().chain(&OWN).all(|key| all.contains_key(*key));
+        if !usual || all["object_prefix"] != prefix(id) {
             return None;
         }
         let order = *all["order"].first().filter(|order| (12..=25).contains(*order))?;

@@ -226,6 +226,11 @@ impl Pool {
         })
     }
 
+    /// The namespace's name; empty for the pool's own.
+    pub(super) fn namespace(&self) -> &str {
+        self.place.namespace.as_deref().unwrap_or_default()
+    }
+
     /// Puts an image into the trash. Where the host's librbd knows none, a name of ours serves as one.
     pub(super) fn trash(&self, name: &str) -> Result<(), Errno> {
         match self.io.trash(name) {
@@ -328,12 +333,11 @@ impl Pool {
         input.extend(encode(MARK.as_bytes()));
         input.extend(encode(&text));
         let head = header(id);
-        let change = Change::there(&head).call(c"metadata_set", input.clone());
-        match self.io.begin(&change) {
+        if !self.io.changes() {
             // It would make a header of its own where the image went meanwhile.
-            Err(Errno::ENOSYS) => self.io.exec(&head, c"rbd", "metadata_set", &input).map(drop),
-            begun => begun?.result(),
+            return self.io.exec(&head, c"rbd", "metadata_set", &input).map(drop);
         }
+        self.io.begin(&Change::there(&head).call(c"metadata_set", input))?.result()
     }
 
     /// What else stands in an image's metadata, as keys of its header. ERANGE: it is more than one answer holds, or no text.

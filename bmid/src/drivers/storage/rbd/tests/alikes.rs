@@ -25,12 +25,6 @@ fn volume(n: u8) -> Backing {
 /// All turns but the mark.
 const TURNS: usize = 3;
 
-/// A tool of Ceph's in the place's namespace.
-fn tool(place: &RbdPlace, program: &str, words: &[&str]) -> String {
-    let namespace = place.namespace.as_deref().unwrap();
-    ceph().tool(&[&[program, "-p", &place.pool, "--namespace", namespace], words].concat())
-}
-
 /// A pool with a golden image of which librbd has made a clone, volume 2.
 struct Learnt<'a> {
     rig: Rig<'a>,

@@ -19,10 +19,7 @@ enum Cut {
 
 /// Leaves an image as a renaming does that is cut off.
 fn cut_off(place: &RbdPlace, cut: Cut, from: &str, to: &str) {
-    let tool = |program: &str, words: &[&str]| {
-        let namespace = place.namespace.as_deref().unwrap();
-        ceph().tool(&[&[program, "-p", &place.pool, "--namespace", namespace], words].concat())
-    };
+    let tool = |program: &str, words: &[&str]| tool(place, program, words);
     let scratch = tempfile::tempdir().unwrap();
     let bytes = scratch.path().join("id");
     let bytes = bytes.to_str().unwrap();
@@ -42,8 +39,7 @@ fn cut_off(place: &RbdPlace, cut: Cut, from: &str, to: &str) {
 pub(super) fn nothing_is_left(rig: &Rig<'_>, place: &RbdPlace) {
     assert_eq!(rig.seen().len(), 1, "{:?}", rig.seen());
     empties(&place.spec());
-    let namespace = place.namespace.as_deref().unwrap();
-    let objects = ceph().tool(&["rados", "-p", &place.pool, "--namespace", namespace, "ls"]);
+    let objects = tool(place, "rados", &["ls"]);
     let images: Vec<&str> = objects
         .lines()
         .filter(|o| o.starts_with("rbd_id.") || o.contains("header.") || o.contains("object_map."))
@@ -112,10 +108,7 @@ pub(super) enum Half {
 
 /// Leaves an image as its making does that is cut off.
 pub(super) fn half_made(place: &RbdPlace, half: Half, name: &str) {
-    let namespace = place.namespace.as_deref().unwrap();
-    let tool = |program: &str, words: &[&str]| {
-        ceph().tool(&[&[program, "-p", &place.pool, "--namespace", namespace], words].concat())
-    };
+    let tool = |program: &str, words: &[&str]| tool(place, program, words);
     tool("rbd", &["create", "--size", "16", name]);
     let info = tool("rbd", &["info", name]);
     let id = info.lines().find_map(|l| l.trim().strip_prefix("id: ")).unwrap();
@@ -190,7 +183,7 @@ fn a_copy_is_made_though_the_snapshot_of_an_earlier_try_is_half_removed() {
             pool.open(image::ffi::Which::Name(&name)).unwrap().snap(&names::through(&to)).unwrap();
             // librbd removes its object map before it takes it off the image.
             let map = format!("rbd_object_map.{its}.{:016x}", pool.snap_ids(&its).unwrap()[0]);
-            ceph().tool(&["rados", "-p", &place.pool, "--namespace", place.namespace.as_deref().unwrap(), "rm", &map]);
+            tool(&place, "rados", &["rm", &map]);
             rig.apply(rig.clone(volume, to)).unwrap();
             assert!(bytes_of(&rig, to) == disk());
         }

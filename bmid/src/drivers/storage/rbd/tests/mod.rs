@@ -40,6 +40,12 @@ fn place(datastore: Id) -> RbdPlace {
     }
 }
 
+/// A tool of Ceph's in the place's namespace.
+fn tool(place: &RbdPlace, program: &str, words: &[&str]) -> String {
+    let namespace = place.namespace.as_deref().unwrap();
+    ceph().tool(&[&[program, "-p", &place.pool, "--namespace", namespace], words].concat())
+}
+
 #[test]
 fn the_driver_of_pools_keeps_the_contract() {
     let (driver, _scratch) = driver();
