@@ -30,9 +30,9 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, OpenError> {
 
 /// Node number `n`: everything in it derives from the number, so that a half-written one would show.
 pub(crate) fn node(n: u64) -> Node {
-    let mut id = [0u8; 16];
-    id[..8].copy_from_slice(&n.to_be_bytes());
-    let b = n.to_be_bytes();
+    let (mut id, b) = ([0u8; 16], n.to_be_bytes());
+    // Bytes 6 and 8 have bits of an id's own: what was counted there would be the same again from 4096 on.
+    id[..6].copy_from_slice(&b[2..]);
     let mac: Mac = format!("52:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[3], b[4], b[5], b[6], b[7]).parse().unwrap();
     Node {
         id: Id::from_random(id),
