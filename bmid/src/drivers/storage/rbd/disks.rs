@@ -23,6 +23,9 @@ const TRIES: u32 = 3;
 
 /// A clone with more parents above it is flattened in the background.
 const DEEPEST: u32 = 4;
+/// None is made with more above it: the kernel's client maps no longer chain (`RBD_MAX_PARENT_CHAIN_LEN`), and every read of a block that was never written
+/// goes through all of them. Rollbacks that outrun the flattening come this far.
+const BOUND: u32 = 16;
 
 /// A datastore in its pool.
 #[derive(Debug, Clone, Copy)]
@@ -180,13 +183,16 @@ impl Site<'_> {
         };
         let recent = &self.pool.recent;
         let source = match recent.source(&s.from) {
-            Some(source) => source,
-            None => {
+            Some(source) if source.depth < BOUND => source,
+            _ => {
                 let source = self.source(&s.from, tried)?.ok_or_else(gone)?;
                 recent.saw_source(s.from, &source);
                 source
             }
         };
+        if source.depth >= BOUND {
+            return Err(too_deep(&source, tried));
+        }
         if let Some(snap) = source.snap.clone() {
             return Ok(Parent { at: source, snap, passing: None });
         }
@@ -372,6 +378,13 @@ pub(super) struct There {
 fn gone(tried: &str) -> DriverError {
     DriverError::new(Kind::Unavailable, tried, "the image is not there")
         .fix("`bmictl datastore show` says whether its datastore is there")
+}
+
+fn too_deep(source: &Source, tried: &str) -> DriverError {
+    let why = format!("{} images stand above {} already, and the kernel's client follows {BOUND}", source.depth, source.image);
+    DriverError::new(Kind::Busy, tried, why).fix(
+        "bmid is flattening what it made of them, in the background: try again in a while. An image that it did not make is flattened by `rbd flatten`",
+    )
 }
 
 /// Whether a disk is there and Ceph answers for it.

@@ -118,6 +118,35 @@ fn a_chain_of_rollbacks_is_flattened_in_the_background() {
 }
 
 #[test]
+fn what_outruns_the_flattening_is_refused_before_the_kernel_would_refuse_its_disk() {
+    let ((driver, _scratch), place) = (driver(), place(id(109)));
+    ceph().inside(|| {
+        let rig = golden(&driver, &place, id(109));
+        let (volume, tag) = (Backing::volume(id(2), 0), Backing::snapshot(id(10)));
+        rig.apply(rig.clone(Backing::image(id(1)), volume)).unwrap();
+        rig.apply(rig.clone(volume, tag)).unwrap();
+        let pool = driver.connect(id(109), &place).unwrap().pool;
+        let own = pool.id_of(&volume.rbd_name(&place.prefix())).unwrap().unwrap();
+        let deep = |depth| pool.change_mark(&own, |mark| std::mem::replace(&mut mark.depth, depth) != depth).unwrap();
+        let back = |n| rig.apply(rig.clone(tag, Backing::volume(id(2), n)));
+        deep(15);
+        assert!(back(1).unwrap().changed, "sixteen are followed");
+        deep(16);
+        let before = rig.seen();
+        for from in [tag, volume] {
+            let refused = rig.apply(rig.clone(from, Backing::volume(id(2), 2))).unwrap_err();
+            assert_eq!(refused.kind, Kind::Busy, "{refused}");
+            assert!(refused.to_string().contains("16 images stand above"), "{refused}");
+        }
+        assert_eq!(rig.seen(), before, "nothing was begun");
+        // What the flattening leaves.
+        deep(0);
+        assert!(back(2).unwrap().changed);
+        assert!(bytes_of(&rig, Backing::volume(id(2), 2)) == disk());
+    });
+}
+
+#[test]
 fn a_half_made_clone_is_no_disk_and_is_made_anew() {
     let ((driver, _scratch), place) = (driver(), place(id(104)));
     ceph().inside(|| {
