@@ -468,9 +468,9 @@ fn the_units_are_sound_and_say_what_the_driver_writes() {
         let file = folder.join(format!("bmid-{}@.service", kind.as_str()));
         let out = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output().unwrap();
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
-        // bmid is not installed here; tests/systemd has it.
-        let missing = format!("bmid-{}@i.service: Command /usr/local/sbin/bmid is not executable", kind.as_str());
-        assert!(said.lines().all(|l| l.starts_with(&missing)), "{said}");
+        // bmid is not installed here; tests/systemd has it. What a template is tried out as differs between releases of systemd.
+        let (unit, missing) = (format!("bmid-{}@", kind.as_str()), "Command /usr/local/sbin/bmid is not executable");
+        assert!(said.lines().all(|l| l.starts_with(&unit) && l.contains(missing)), "{said}");
         assert!(out.status.success() || !said.is_empty(), "{out:?}");
         let threshold = ["security", "--no-pager", "--offline=yes", "--threshold=26"];
         let out = Command::new("systemd-analyze").args(threshold).arg(&file).output().unwrap();
