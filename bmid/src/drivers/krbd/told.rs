@@ -78,7 +78,7 @@ fn no_unit(tried: &str, why: &str) -> DriverError {
 fn key(tried: &str, no: &NoKey) -> DriverError {
     let fix = match no {
         NoKey::Refused(Errno::ENOENT | Errno::ENOPKG) => {
-            "the kernel lacks the ciphers of Ceph's keys: `modprobe -a cbc aes_generic`".to_owned()
+            "the kernel lacks the ciphers of Ceph's keys: `modprobe -a cbc ecb aes_generic`".to_owned()
         }
         NoKey::Refused(Errno::ENODEV | Errno::ENOSYS) => {
             format!("`modprobe libceph`, with a kernel that has keyrings; else {OTHER_WAY}")
