@@ -102,7 +102,7 @@ impl Subnet {
 /// One of the files that are handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// The first script, and the name under which an iPXE looks for it by itself.
+    /// The first script, or what an iPXE looks for by itself.
     Script(&'static str),
     /// A boot loader.
     Loader(&'static str),

@@ -40,6 +40,11 @@ impl<'a> Layout<'a> {
         Layout { paths, network, boot: paths.boot(network) }
     }
 
+    /// The scripts that are not a machine's, by their files' names.
+    fn scripts(&self) -> [(&'static str, String); 2] {
+        [("boot.ipxe", script::first(self.network)), ("autoexec.ipxe", script::alone(self.network))]
+    }
+
     /// Lays out everything that is not a machine's.
     pub(super) fn serve(&self, s: &Serve) -> Result<bool, DriverError> {
         // What the kernel takes as a name, less what dnsmasq would read as more than one.
@@ -57,9 +62,9 @@ impl<'a> Layout<'a> {
                 changed |= self.write(&self.tftp(name), &loader)?;
             }
         }
-        let first = script::first(self.network);
-        changed |= self.write(&self.tftp("boot.ipxe"), first.as_bytes())?;
-        changed |= self.write(&self.tftp("autoexec.ipxe"), first.as_bytes())?;
+        for (name, script) in self.scripts() {
+            changed |= self.write(&self.tftp(name), script.as_bytes())?;
+        }
         let mark = [
             ("network", self.network.to_string()),
             ("dhcp", conf::word(s.dhcp).to_owned()),
@@ -206,8 +211,10 @@ impl<'a> Layout<'a> {
 
     fn service_seen(&self) -> Result<String, DriverError> {
         let Some(m) = self.read(&self.conf())?.and_then(|t| Mark::read(&t)) else { return Ok("partial".to_owned()) };
-        let first = Some(script::first(self.network));
-        let scripts = self.read(&self.tftp("boot.ipxe"))? == first && self.read(&self.tftp("autoexec.ipxe"))? == first;
+        let mut scripts = true;
+        for (name, script) in self.scripts() {
+            scripts &= self.read(&self.tftp(name))?.is_some_and(|found| found == script);
+        }
         let loader = |name: &&str| !Path::new(LOADERS_FROM).join(name).exists() || self.tftp(name).exists();
         let same = |h: Mark| h.intact && h.get::<String>("digest") == m.get("digest");
         let http = self.read(&self.http())?.and_then(|t| Mark::read(&t)).is_some_and(same);

@@ -183,6 +183,7 @@ fn a_machines_script_is_this_text() {
     let text = script::machine(&entry(network, "52:54:00:00:00:01", "10.9.0.50"), Some("s3cret")).unwrap();
     assert_eq!(text, include_str!("machine.ipxe"));
     assert_eq!(script::first(network), include_str!("first.ipxe"));
+    assert!(script::alone(network).ends_with("\nautoboot\n"), "it must get an address before anything else");
 }
 
 #[test]
