@@ -381,7 +381,10 @@ fn gone(tried: &str) -> DriverError {
 }
 
 fn too_deep(source: &Source, tried: &str) -> DriverError {
-    let why = format!("{} images stand above {} already, and the kernel's client follows {BOUND}", source.depth, source.image);
+    let why = format!(
+        "{} images stand above {} already, and the kernel's client follows {BOUND}",
+        source.depth, source.image
+    );
     DriverError::new(Kind::Busy, tried, why).fix(
         "bmid is flattening what it made of them, in the background: try again in a while. An image that it did not make is flattened by `rbd flatten`",
     )
