@@ -41,8 +41,8 @@ exit 1
     )
 }
 
-/// What an iPXE runs that was loaded by UEFI and, since 2021, looks for `autoexec.ipxe` where it came from: before it has an address of its own. It is told
-/// to ask for one, as it does where there is no such file; what it is then sent to is the first script.
+/// What a newer iPXE (Debian 13's; not Debian 12's) runs that was loaded by UEFI and looks for `autoexec.ipxe` where it came from: before it has an address
+/// of its own. It is told to ask for one, as it does where there is no such file; what it is then sent to is the first script.
 pub(super) fn alone(network: Id) -> String {
     format!("#!ipxe\n# bmid network {network}: for an iPXE that has no address yet\nautoboot\n")
 }

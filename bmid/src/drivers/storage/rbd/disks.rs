@@ -22,10 +22,10 @@ use crate::drivers::{Done, DriverError};
 const TRIES: u32 = 3;
 
 /// A clone with more parents above it is flattened in the background.
-const DEEPEST: u32 = 4;
+const SHALLOW: u32 = 4;
 /// None is made with more above it: the kernel's client maps no longer chain (`RBD_MAX_PARENT_CHAIN_LEN`), and every read of a block that was never written
 /// goes through all of them. Rollbacks that outrun the flattening come this far.
-const BOUND: u32 = 16;
+const DEEPEST: u32 = 16;
 
 /// A datastore in its pool.
 #[derive(Debug, Clone, Copy)]
@@ -183,14 +183,14 @@ impl Site<'_> {
         };
         let recent = &self.pool.recent;
         let source = match recent.source(&s.from) {
-            Some(source) if source.depth < BOUND => source,
+            Some(source) if source.depth < DEEPEST => source,
             _ => {
                 let source = self.source(&s.from, tried)?.ok_or_else(gone)?;
                 recent.saw_source(s.from, &source);
                 source
             }
         };
-        if source.depth >= BOUND {
+        if source.depth >= DEEPEST {
             return Err(too_deep(&source, tried));
         }
         if let Some(snap) = source.snap.clone() {
@@ -219,7 +219,7 @@ impl Site<'_> {
         };
         self.snaps_behind(s, &parent, &name).map_err(fail)?;
         let depth = parent.at.depth + 1;
-        let deep = s.to.kind == BackingKind::Image || depth > DEEPEST;
+        let deep = s.to.kind == BackingKind::Image || depth > SHALLOW;
         if deep {
             self.pool.set_entry(&self.flat_key(&made.id), &name).map_err(fail)?;
         }
@@ -382,7 +382,7 @@ fn gone(tried: &str) -> DriverError {
 
 fn too_deep(source: &Source, tried: &str) -> DriverError {
     let why = format!(
-        "{} images stand above {} already, and the kernel's client follows {BOUND}",
+        "{} images stand above {} already, and the kernel's client follows {DEEPEST}",
         source.depth, source.image
     );
     DriverError::new(Kind::Busy, tried, why).fix(
