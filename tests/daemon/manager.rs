@@ -40,7 +40,7 @@ fn the_manager_is_told_of_readiness_reloads_life_and_the_end() {
     let file = house.path("bmid.toml");
     fs::write(&file, "log = \"info\"\n").expect("written");
     let mut bmid = house.bmid();
-    bmid.arg("--config").arg(&file).env("NOTIFY_SOCKET", house.path("notify")).env("WATCHDOG_USEC", "90000");
+    bmid.arg("--config").arg(&file).env("NOTIFY_SOCKET", house.path("notify")).env("WATCHDOG_USEC", "900000");
     house.start(&mut bmid);
     assert!(manager.told("READY=1").contains("STATUS=listening on"));
     manager.told("WATCHDOG=1");

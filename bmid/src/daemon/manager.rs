@@ -71,8 +71,13 @@ pub(super) async fn watchdog() {
         _ => return,
     };
     let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        notify(&[("WATCHDOG", "1")]);
+        // A manager that does not read would hold this thread of the runtime up.
+        let told = tokio::task::spawn_blocking(|| notify(&[("WATCHDOG", "1")])).await;
+        if told.is_err() {
+            return;
+        }
     }
 }
