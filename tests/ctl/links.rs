@@ -33,7 +33,9 @@ fn one_who_may_not_is_told_of_the_group_and_ends_with_5() {
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o660)).unwrap();
     // The program may lie where only root looks.
     let program = folder.path().join("bmictl");
-    std::fs::copy(env!("CARGO_BIN_EXE_bmictl"), &program).unwrap();
+    // By another process: what is open for writing here while another test forks could not be run.
+    let copied = std::process::Command::new("install").arg(env!("CARGO_BIN_EXE_bmictl")).arg(&program).status();
+    assert!(copied.unwrap().success());
     let mut command = std::process::Command::new(&program);
     let command = command.args(["status", "--socket", socket.to_str().unwrap()]).env_clear().uid(65534).gid(65534);
     let ran = Ran::of(command.output().unwrap());

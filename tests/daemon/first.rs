@@ -65,7 +65,7 @@ fn a_request_that_waits_in_a_socket_of_systemd_before_the_first_start_is_served(
 fn a_time_limit_shorter_than_the_first_start_ends_the_waiting_and_nothing_is_begun() {
     let mut house = House::new();
     fs::create_dir_all(house.path("state/sim")).expect("made");
-    fs::write(house.path("state/sim/faults"), "hang storage.make_store.before 1 3\n").expect("written");
+    fs::write(house.path("state/sim/faults"), "hang storage.make_store.before 1 8\n").expect("written");
     house.start(&mut house.bmid());
     let mut client = house.client();
     let envelope = Envelope { timeout_ms: Some(100), ..Envelope::default() };

@@ -44,7 +44,7 @@ fn events(rig: &[serde_json::Value], method: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operation_whose_answer_cannot_be_built_ends_without_one_and_says_so() {
     let (rig, store, _temp) = with_store(Disks::Simulated, || panic!("the store failed")).await;
-    rig.faults("hang boot.entry.before 1 1\n");
+    rig.faults("hang boot.entry.before 1 5\n");
     let network: Id = rig.run("network show net1").await.one()["id"].as_str().unwrap().parse().unwrap();
     let op: Id = "0f8e7c1a-2b3d-4e5f-8a9b-0c1d2e3f4a5b".parse().unwrap();
     let named = || Envelope { op_id: Some(op), ..Envelope::default() };
@@ -69,8 +69,8 @@ async fn an_operation_whose_answer_cannot_be_built_ends_without_one_and_says_so(
 async fn a_step_that_another_one_carried_on_with_is_late_under_its_own_name() {
     let rig = Rig::new().await;
     rig.ground().await;
-    rig.engine.set_late_after(Duration::from_millis(300));
-    rig.faults("hang target.make.before 1 2\n");
+    rig.engine.set_late_after(Duration::from_secs(2));
+    rig.faults("hang target.make.before 1 5\n");
     let late = rig.refuse(WEB1).await;
     assert_eq!(late.kind, Kind::Timeout, "{late}");
     assert!(late.to_string().contains("make target"), "{late}");
@@ -86,7 +86,7 @@ async fn nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected(
     rig.ground().await;
     let before: Vec<String> = rig.world().into_iter().filter(|o| o.starts_with("disk/")).collect();
     rig.engine.set_late_after(Duration::from_millis(100));
-    rig.faults("hang storage.clone.before 1 3\n");
+    rig.faults("hang storage.clone.before 1 8\n");
     let late = rig.refuse(WEB1).await;
     assert_eq!(late.kind, Kind::Timeout, "{late}");
     let op = rig.run("op ls").await.one()["id"].as_str().unwrap().to_owned();
@@ -102,7 +102,6 @@ async fn nothing_is_undone_under_a_running_call_and_what_it_leaves_is_collected(
     rig.engine.set_late_after(Duration::ZERO);
     rig.run(WEB1).await;
     let whole = rig.world();
-    passed(&rig, "storage.clone.after").await;
     rig.until("event ls", |e| e["method"] == "op.late" && e["message"].as_str().unwrap().contains(&op)).await;
     let left: Vec<String> = rig.world().into_iter().filter(|o| !whole.contains(o)).collect();
     assert_eq!(left.len(), 1, "the clone that came late: {left:?}");

@@ -52,17 +52,16 @@ async fn an_operation_that_cannot_go_on_is_parked_retried_and_given_up(on: Disks
     rig.faults("fail storage.remove.before *\n");
     let parked = rig.refuse("node deprovision web1").await;
     assert_eq!(parked.kind, Kind::Unavailable, "{parked}");
-    let op = rig.run("op ls").await;
-    assert_eq!(op.one()["state"], "parked");
-    let status = rig.run("status").await;
-    let problems = status.one()["problems"].to_string();
-    assert!(status.one()["healthy"] == false && problems.contains("node.deprovision web1"), "{problems}");
-    let id = op.one()["id"].as_str().unwrap().to_owned();
+    // Now and then it is tried again.
+    let op = rig.until("op ls", |op| op["state"] == "parked").await;
+    let named = |s: &serde_json::Value| s["problems"].to_string().contains("node.deprovision web1");
+    rig.until("status", |s| s["healthy"] == false && named(s)).await;
+    let id = op["id"].as_str().unwrap().to_owned();
     assert_eq!(rig.refuse("tag create web1 t").await.kind, Kind::Busy);
     for verb in ["abandon", "retry", "cancel"] {
         let would = rig.check(&format!("op {verb} {id}")).await;
         assert!(would.end.changed, "op {verb} --check");
-        assert_eq!(rig.run("op ls").await.one()["state"], "parked", "op {verb} --check did something");
+        rig.until("op ls", |op| op["state"] == "parked").await;
     }
     rig.run(&format!("op abandon {id}")).await;
     rig.faults("");
@@ -144,7 +143,7 @@ async fn a_tgtd_that_dies_under_an_operation_is_started_under_it(on: Disks) {
     rig.run(WEB1).await;
     rig.run("tag create web1 base").await;
     let whole = rig.world();
-    rig.faults("hang target.swap.before 1 1\n");
+    rig.faults("hang target.swap.before 1 5\n");
     let objects = rig.dir.join("world/objects");
     let (ended, ()) = tokio::join!(rig.try_run("tag rollback web1 base"), async {
         while !rig.dir.join("world/hits/target.swap.before").exists() {
@@ -157,7 +156,7 @@ async fn a_tgtd_that_dies_under_an_operation_is_started_under_it(on: Disks) {
         std::fs::remove_file(objects.join(tgtd)).unwrap();
     });
     ended.expect_err("its target is gone");
-    for _ in 0..200 {
+    for _ in 0..600 {
         if rig.world() == whole && rig.run("op ls").await.items.is_empty() {
             break;
         }
@@ -266,7 +265,7 @@ async fn while_a_tgtd_hangs_everything_is_answered_from_the_records_and_its_sile
     rig.faults("");
     rig.until("status", |s| s["healthy"] == true).await;
     rig.until("event ls", |e| e["method"] == "worker.answers").await;
-    assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
+    rig.until("node show web1", |n| n["sessions"] == serde_json::json!([])).await;
     assert!(!rig.run("event ls").await.items.iter().any(|e| e["method"] == "worker.died"));
 }
 
@@ -279,10 +278,10 @@ async fn a_dropped_session_is_in_no_answer(on: Disks) {
     let sessions = rig.dir.join("world/objects/sessions");
     std::fs::create_dir_all(&sessions).unwrap();
     std::fs::write(sessions.join(node["iqn"].as_str().unwrap()), r#"["iqn.x"]"#).unwrap();
-    assert_eq!(rig.run("node show web1").await.one()["sessions"][0]["initiator"], "iqn.x");
+    rig.until("node show web1", |n| n["sessions"][0]["initiator"] == "iqn.x").await;
     let answer = rig.run("tag rollback web1 t1 --force").await.one().clone();
     assert_eq!(answer["sessions"], serde_json::Value::Null, "it was dropped");
-    assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
+    rig.until("node show web1", |n| n["sessions"] == serde_json::json!([])).await;
 }
 
 on_both!(a_full_datastore_is_named_and_so_is_what_was_refused);

@@ -239,6 +239,20 @@ impl Rig {
         self.ask(Rig::root(), envelope, line).await.unwrap_or_else(|f| panic!("{line} --check: {f}"))
     }
 
+    /// A reconcile would find nothing to do. What did not answer in time is looked at again.
+    pub async fn nothing_to_repair(&self) {
+        let mut found = Vec::new();
+        for _ in 0..20 {
+            found = self.check("reconcile").await.items;
+            let unseen = |r: &Value| r["difference"] == "it could not be looked at" || r["outcome"] == "waiting";
+            if found.is_empty() || !found.iter().all(unseen) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
     /// Asks as root; it must fail.
     pub async fn refuse(&self, line: &str) -> Fault {
         match self.try_run(line).await {
@@ -249,7 +263,8 @@ impl Rig {
 
     /// Asks again and again until it answers as wanted.
     pub async fn until(&self, line: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        for _ in 0..500 {
+        // Half a minute and more: a slow host is none that fails.
+        for _ in 0..1_500 {
             if let Ok(answer) = self.try_run(line).await
                 && let Some(found) = answer.items.iter().find(|i| wanted(i))
             {
@@ -258,6 +273,19 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("{line} never answered as wanted: {:?}", self.try_run(line).await);
+    }
+
+    /// Waits until no operation is open.
+    pub async fn none_open(&self) {
+        let mut open = Vec::new();
+        for _ in 0..1_500 {
+            open = self.run("op ls").await.items;
+            if open.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("operations are still open: {open:#?}");
     }
 
     /// A raw disk file of the test's own.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bmi::protocol::Envelope;
 use bmid::store::Store;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::child::{self, Job, Said};
@@ -281,12 +282,13 @@ impl Judged<'_> {
         let open = self.rig.run("op ls").await.items;
         let broken = self.rig.run("state check").await.items;
         let mut proposed = Vec::new();
-        // A Ceph that all cases share may be slow for a while; one that never answers is told.
+        // A Ceph that all cases share may be slow for a while, as may a host; what never answers is told.
         for _ in 0..5 {
             let check = Envelope { check: true, ..Envelope::default() };
             let asked = self.rig.ask(Rig::root(), check, "reconcile").await;
             proposed = asked.map_err(|f| format!("{when}: {f}"))?.items;
-            if !proposed.iter().any(|p| p["difference"] == "it could not be looked at") {
+            let unseen = |p: &Value| p["difference"] == "it could not be looked at" || p["outcome"] == "waiting";
+            if !proposed.iter().any(unseen) {
                 break;
             }
             BLIND.fetch_add(1, Ordering::Relaxed);

@@ -60,7 +60,15 @@ pub async fn is_only_taken_by_force(store: &Store<'_>) {
     assert!(rig.run("target ls").await.items.is_empty());
     // tgtd itself has neither the target nor a connection of the machine's.
     let control = sh(&format!("ls {}/run/net/*/tgtd/* 2>/dev/null || true", rig.dir.display()));
-    assert_eq!(sh("ss -Htn state established 'sport = :3260' | wc -l").trim(), "0", "{control}");
+    // It tries again and again and is refused each time, in a connection of a moment.
+    for left in (0..100).rev() {
+        let connected = sh("ss -Htn state established 'sport = :3260'");
+        assert!(left > 0 || connected.is_empty(), "{control}: {connected}");
+        if connected.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     assert!(store.volumes(&rig).is_empty());
     rig.run("network rm net1").await;
 }
@@ -95,7 +103,14 @@ async fn the_doctor_names_another_dhcp_server_on_a_network_of_ours() {
     while !rig.dir.join("rogue.pid").exists() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    let found = about(&rig.run("doctor").await.items);
+    // It asks once and waits two seconds.
+    let mut found = about(&rig.run("doctor").await.items);
+    for _ in 0..5 {
+        if found["severity"] == "error" {
+            break;
+        }
+        found = about(&rig.run("doctor").await.items);
+    }
     assert_eq!(found["severity"], "error", "{found}");
     assert!(found.to_string().contains("10.9.0.7"), "{found}");
     rig.run("network rm net1").await;

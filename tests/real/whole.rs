@@ -37,7 +37,7 @@ pub async fn survives_its_tgtd(store: &Store<'_>) {
     assert_eq!(rig.run("node show web1").await.one()["sessions"], serde_json::json!([]));
     let tgtd = pid_of("tgtd").expect("tgtd runs");
     sh(&format!("kill -9 {tgtd}"));
-    for _ in 0..200 {
+    for _ in 0..600 {
         if login(&node).0 {
             break;
         }
@@ -45,7 +45,7 @@ pub async fn survives_its_tgtd(store: &Store<'_>) {
     }
     assert!(login(&node).0, "the target is back after tgtd died: {}", login(&node).1);
     assert_ne!(pid_of("tgtd"), Some(tgtd));
-    assert!(rig.run("event ls").await.items.iter().any(|e| e["method"] == "worker.died"));
+    rig.until("event ls", |e| e["method"] == "worker.died").await;
     rig.run("node deprovision web1").await;
     assert!(!login(&node).0);
     rig.run("image rm golden").await;
@@ -128,7 +128,7 @@ pub async fn asks_for_a_secret(store: &Store<'_>) {
         1,
     );
     let mut machine = std::process::Command::new("iscsi-perf")
-        .args(["-i", first["initiator"].as_str().unwrap(), "-b", "8", "-m", "4", "-t", "4", &with])
+        .args(["-i", first["initiator"].as_str().unwrap(), "-b", "8", "-m", "4", "-t", "20", &with])
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -193,11 +193,11 @@ async fn networks_that_cannot_work_are_refused_and_leave_nothing() {
         rig.dir.display()
     ));
     let mut squatter = std::process::Command::new("python3").arg(rig.dir.join("squat.py")).spawn().unwrap();
-    for _ in 0..200 {
+    for _ in 0..300 {
         if sh("ss -Hltn | wc -l").trim() != "0" {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     let fault = rig.refuse("network create net1 --interface eth1 --address 10.9.0.1/24").await;
     assert!(fault.to_string().contains("3260"), "names the port: {fault}");

@@ -8,7 +8,7 @@ export NO_COLOR=1
 # Waits until a command succeeds, at most 20 s: what another process does takes as long as it takes.
 eventually() {
     local n
-    for n in $(seq 200); do if "$@" >/dev/null 2>&1; then return 0; fi; sleep 0.1; done
+    for n in $(seq 600); do if "$@" >/dev/null 2>&1; then return 0; fi; sleep 0.1; done
     echo "never came true: $*" >&2; return 1
 }
 

@@ -3,6 +3,7 @@
 //! user.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,16 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::sim::World;
 use super::{Driver, DriverError, StepCx, Unseal};
+
+/// A program of a test's own, which may run at once: it is written by another process. What a thread of this one has open while another
+/// forks is open in the child too until that runs its own program, and what is open for writing cannot be run.
+pub(crate) fn program(path: &Path, text: &str) {
+    let mut install = Command::new("install");
+    let mut child =
+        install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped()).spawn().expect("install runs");
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a program is handed over");
+    assert!(child.wait().expect("install ends").success(), "{}", path.display());
+}
 
 /// Twice, back twice, back without, seen after each.
 pub(crate) fn both_ways<D: Driver>(

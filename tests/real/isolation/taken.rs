@@ -1,10 +1,14 @@
 //! What there is a bounded number of: leases, transfers of boot files.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use super::bench::{A, B, MACS, attack};
 use super::wire::{Card, Question, ask_for, at, mac};
 use crate::house::sh;
+
+/// What is not offered within this time is taken not to be.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 #[test]
 fn leases_taken_under_invented_macs_leave_provisioned_machines_theirs_and_are_bounded() {
@@ -19,8 +23,8 @@ fn leases_taken_under_invented_macs_leave_provisioned_machines_theirs_and_are_bo
             let card = Card::at(68);
             for n in 0..60 {
                 let invented = [2, 0xee, 0, 0, 0, n];
-                card.ask(&Question::discover(invented));
-                for offer in card.some() {
+                // Nothing is offered any more when all are taken.
+                if let Ok(offer) = card.offer_within(AT_ONCE, card.ask(&Question::discover(invented))) {
                     card.ask(&Question::request(invented, offer.address, offer.server.unwrap()));
                 }
             }

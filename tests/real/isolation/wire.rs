@@ -176,18 +176,18 @@ impl Card {
 
     /// The first answer to a question.
     pub fn offer(&self, xid: [u8; 4]) -> io::Result<Offer> {
-        let end = std::time::Instant::now() + PATIENCE;
+        self.offer_within(PATIENCE, xid)
+    }
+
+    /// The same within that time.
+    pub fn offer_within(&self, limit: Duration, xid: [u8; 4]) -> io::Result<Offer> {
+        let end = std::time::Instant::now() + limit;
         while let Some(packet) = self.next(end.saturating_duration_since(std::time::Instant::now()).max(LATE)) {
             if let Some((_, offer)) = read(&packet).filter(|(of, _)| *of == xid) {
                 return Ok(offer);
             }
         }
         Err(io::Error::other("nobody offers an address"))
-    }
-
-    /// Those answers that come at once.
-    pub fn some(&self) -> Vec<Offer> {
-        std::iter::from_fn(|| self.next(Duration::from_millis(30))).filter_map(|p| Some(read(&p)?.1)).collect()
     }
 
     /// All answers that came, to whatever question; to be asked when a later question was answered.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::hand::Refusal;
 use super::key::NoKey;
 use super::*;
+use crate::drivers::proving::program;
 
 const KEY: &str = "AQBGqFdpAAAAABAAyLQWw8Z9hNq0ZZ3VvLqTqA==";
 
@@ -340,10 +341,8 @@ fn this_process_writes_a_line_whole_into_a_file_that_is_there() {
 
 /// A `systemctl` that does as the unit would, or as a host without it.
 fn systemctl(folder: &Path, line: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
     let path = folder.join("systemctl");
-    fs::write(&path, format!("#!/bin/sh\necho \"$1 $2\" >>{}/asked\n{line}\n", folder.display())).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&path, &format!("#!/bin/sh\necho \"$1 $2\" >>{}/asked\n{line}\n", folder.display()));
     path
 }
 

@@ -9,7 +9,7 @@ use super::sim::SimWorkers;
 use bmi::step::StartWorker;
 
 use super::*;
-use crate::drivers::proving::{Rack, both_ways, fails_at_each, id, sh};
+use crate::drivers::proving::{Rack, both_ways, fails_at_each, id, program, sh};
 use crate::drivers::sim::World;
 
 mod hang;

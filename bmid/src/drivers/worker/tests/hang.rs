@@ -5,9 +5,7 @@ use super::*;
 /// A program of a test's own in a worker's place.
 fn programs(worker: WorkerKind, script: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(program_of(worker));
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    program(&folder.path().join(program_of(worker)), &format!("#!/bin/sh\n{script}\n"));
     folder
 }
 

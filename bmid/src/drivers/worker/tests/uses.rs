@@ -54,7 +54,8 @@ fn a_log_that_machines_can_make_long_is_emptied_whenever_its_worker_is_looked_at
         let log = g.paths.network(g.network).join(kind.as_str()).join("log");
         let length = || log.metadata().unwrap().len();
         std::fs::OpenOptions::new().append(true).open(&log).unwrap().set_len(1 << 20).unwrap();
-        assert!(health(&g, kind).running && length() == 1 << 20, "a log of an ordinary length is kept");
+        // It may write another line of its start.
+        assert!(health(&g, kind).running && length() >= 1 << 20, "a log of an ordinary length is kept");
         std::fs::OpenOptions::new().append(true).open(&log).unwrap().set_len(8 << 20).unwrap();
         assert!(health(&g, kind).running && length() < 1 << 20, "{} bytes", length());
     }

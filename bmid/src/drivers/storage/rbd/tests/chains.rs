@@ -237,7 +237,14 @@ fn an_image_whose_last_clone_was_cut_off_in_its_end_leaves_the_trash_all_the_sam
         }
         assert!(left().len() == 1 && trash::purge(&pool, |_| true), "a child keeps it");
         forget_child(&pool, &parent, left()[0], &child);
-        assert!(!trash::purge(&pool, |_| true), "nothing keeps it any more");
+        // The driver's own sweep may be at it.
+        for left in (0..300).rev() {
+            if !trash::purge(&pool, |_| true) {
+                break;
+            }
+            assert!(left > 0, "nothing keeps it any more");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
         empties(&place.spec());
     });
 }
@@ -250,7 +257,8 @@ fn an_image_is_removed_by_one_at_a_time_and_nobody_waits_for_one_that_is_gone() 
         let pool = driver.connect(id(107), &place).unwrap().pool;
         let trashed = || pool.trashed().unwrap();
         for n in 0..4 {
-            let name = format!("{}.n.{n}", place.prefix());
+            // Nothing of the datastore's, or the driver's own sweep could take it.
+            let name = format!("other.n.{n}");
             pool.io.create(&name, 16 << 20).unwrap();
             let image = pool.open(Which::Name(&name)).unwrap();
             image.write(0, &[1; 512]).unwrap();

@@ -139,7 +139,7 @@ fn a_cluster_that_falls_silent_holds_steps_and_not_questions_and_steps_go_on_whe
     let rig = Rig { driver: &driver, place: Place::Rbd(place), datastore: id(113) };
     ceph.inside(|| {
         rig.apply(rig.make()).unwrap();
-        let told = (0..100).any(|_| {
+        let told = (0..300).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(100));
             facts(&rig).total > Bytes(0)
         });

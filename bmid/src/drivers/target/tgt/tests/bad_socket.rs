@@ -111,6 +111,7 @@ fn garbage_is_an_error_and_a_lying_length_costs_no_memory() {
     ];
     for (answer, says) in answers {
         let (_dir, driver, network, socket) = empty_network();
+        let driver = Tgt { limit: std::time::Duration::from_secs(20), ..driver };
         let _fake = Fake::start(&socket, Some(answer.clone()));
         let e = observe(&driver, network);
         assert!(e.why.contains(says), "{answer:?}: {e}");
@@ -120,6 +121,7 @@ fn garbage_is_an_error_and_a_lying_length_costs_no_memory() {
     }
     // Text that means nothing is no target and no portal.
     let (_dir, driver, network, socket) = empty_network();
+    let driver = Tgt { limit: std::time::Duration::from_secs(20), ..driver };
     let _fake = Fake::start(&socket, Some(reply(0, 8 + 6, b"\xff\xfe\n\0ab")));
     assert_eq!(driver.observe(&Scope::Network { network, interface: "lo".to_owned() }).unwrap(), []);
 }

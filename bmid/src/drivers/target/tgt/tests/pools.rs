@@ -361,7 +361,7 @@ fn a_tgtd_that_ceph_has_shut_out_ends_instead_of_failing_every_disk_for_good() {
     let address = lock.lines().find_map(|l| l.contains("client.").then(|| l.split_whitespace().last())).flatten();
     ceph().tool(&["ceph", "osd", "blocklist", "add", address.unwrap()]);
     assert!(house.session(1).write(0, &[1; BLOCK]).is_err());
-    let ended = (0..500).find_map(|_| {
+    let ended = (0..1_500).find_map(|_| {
         std::thread::sleep(Duration::from_millis(20));
         house.tgtd.child.try_wait().unwrap()
     });
@@ -379,7 +379,7 @@ fn a_disk_whose_ceph_is_silent_holds_up_nobody_else() {
     assert!(house.apply(house.target(1, file)).unwrap());
     let silent = ceph().inside(|| TcpListener::bind("127.0.0.1:0").unwrap());
     let (folder, client) = (house.tgtd.driver.paths.network(house.tgtd.network).join("tgtd"), house.tgtd.client());
-    let conf = format!("[global]\nmon_host = v2:{}\nclient_mount_timeout = 5\n", silent.local_addr().unwrap());
+    let conf = format!("[global]\nmon_host = v2:{}\nclient_mount_timeout = 20\n", silent.local_addr().unwrap());
     fs::write(folder.join("mute.conf"), conf).unwrap();
     fs::write(folder.join("size.mute.disk"), (64 << 20).to_string()).unwrap();
     client.target_new(2, "iqn.2026-11.test:2").unwrap();
