@@ -1,11 +1,18 @@
 //! What is said to the service manager, and signals. Without a manager nothing is said and nothing is missed.
 
+use std::sync::LazyLock;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::time::Duration;
 
 use bmi::model::{Fault, Kind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
+
+/// So many messages may wait for the manager.
+const MESSAGES: usize = 16;
+/// A message is waited for so long.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +44,42 @@ pub(super) fn signals() -> Result<mpsc::Receiver<Asked>, Fault> {
     Ok(asked)
 }
 
-fn notify(state: &[(&str, &str)]) {
-    if let Err(e) = systemd::daemon::notify(state.iter()) {
-        tracing::debug!("the service manager cannot be told: {e}");
+/// A message for the manager, and where it is told when that has taken it.
+type Message = (Vec<(&'static str, String)>, Sender<()>);
+
+/// The thread that talks to the manager, from the first message on: one that does not read holds up nobody else.
+static TALKS: LazyLock<Option<SyncSender<Message>>> = LazyLock::new(|| {
+    let (tell, told) = sync_channel::<Message>(MESSAGES);
+    let talk = move || {
+        for (state, heard) in told {
+            if let Err(e) = systemd::daemon::notify(state.iter()) {
+                tracing::debug!("the service manager cannot be told: {e}");
+            }
+            // Nobody may wait for it any more.
+            let _ = heard.send(());
+        }
+    };
+    let talks = std::thread::Builder::new().name("manager".to_owned()).stack_size(64 << 10).spawn(talk);
+    talks.map(|_| tell).inspect_err(|e| tracing::warn!("no thread to tell the service manager: {e}")).ok()
+});
+
+/// Has the manager told, in its turn. What is given back ends when it has been, or cannot be.
+fn tell(state: &[(&'static str, &str)]) -> Receiver<()> {
+    let (heard, hears) = channel();
+    let owned = state.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    if std::env::var_os("NOTIFY_SOCKET").is_some()
+        && let Some(talks) = &*TALKS
+        && talks.try_send((owned, heard)).is_err()
+    {
+        tracing::debug!("the service manager does not read what it is told");
     }
+    hears
+}
+
+/// The same, waited for as long as a manager that reads may take.
+fn notify(state: &[(&'static str, &str)]) {
+    // Told or not: bmid goes on.
+    let _ = tell(state).recv_timeout(HEARD);
 }
 
 /// The start may take this long.
@@ -72,12 +111,12 @@ pub(super) async fn watchdog() {
     };
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = None;
     loop {
         tick.tick().await;
-        // A manager that does not read would hold this thread of the runtime up.
-        let told = tokio::task::spawn_blocking(|| notify(&[("WATCHDOG", "1")])).await;
-        if told.is_err() {
-            return;
+        // One at a time: what else is to be told has its place.
+        if last.as_ref().is_none_or(|last: &Receiver<()>| last.try_recv() != Err(TryRecvError::Empty)) {
+            last = Some(tell(&[("WATCHDOG", "1")]));
         }
     }
 }

@@ -241,10 +241,9 @@ impl Running {
                 }
             }
         };
-        // Before anything that could hang, which telling the manager can, too.
-        give_up_after(STOPPING);
         manager::stopping();
         tracing::info!("stopping");
+        give_up_after(STOPPING);
         stop.cancel();
         self.engine.stop().await;
         if !serving.is_finished() {
