@@ -59,7 +59,7 @@ static TALKS: LazyLock<Option<SyncSender<Message>>> = LazyLock::new(|| {
             let _ = heard.send(());
         }
     };
-    let talks = std::thread::Builder::new().name("manager".to_owned()).stack_size(64 << 10).spawn(talk);
+    let talks = std::thread::Builder::new().name("manager".to_owned()).stack_size(256 << 10).spawn(talk);
     talks.map(|_| tell).inspect_err(|e| tracing::warn!("no thread to tell the service manager: {e}")).ok()
 });
 
