@@ -18,6 +18,8 @@ use crate::drivers::Paths;
 
 /// How long other servers have for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// When within it they are asked: a question may be lost, and so may its answer.
+const ASKED: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_millis(1_000)];
 
 /// Everything found. Networks are asked side by side: each takes [`PATIENCE`].
 pub(super) fn findings(paths: &Paths, networks: &[(Id, String, String)]) -> Vec<Finding> {
@@ -137,16 +139,20 @@ pub(super) fn ask(interface: &str) -> io::Result<BTreeSet<Ipv4Addr>> {
     let socket = open(interface, Ipv4Addr::UNSPECIFIED, 68, true)?;
     socket.set_broadcast(true)?;
     let question = packet::client(packet::DISCOVER, xid, mac, Ipv4Addr::UNSPECIFIED, &[(55, &[1, 3, 6])]);
-    socket.send_to(&question, (Ipv4Addr::BROADCAST, 67))?;
-    let end = Instant::now() + PATIENCE;
+    let began = Instant::now();
+    let mut due = ASKED.into_iter().peekable();
     let mut found = BTreeSet::new();
     let mut buffer = [0u8; 1500];
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if due.next_if(|at| *at <= began.elapsed()).is_some() {
+            socket.send_to(&question, (Ipv4Addr::BROADCAST, 67))?;
+        }
+        let until = due.peek().copied().unwrap_or(PATIENCE);
+        let left = until.saturating_sub(began.elapsed());
+        if left.is_zero() && until == PATIENCE {
             return Ok(found);
         }
-        socket.set_read_timeout(Some(left))?;
+        socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let Ok(n) = socket.recv(&mut buffer) else { continue };
         if let Some(answer) = packet::answer(&buffer[..n])
             && (answer.kind, answer.xid) == (packet::OFFER, xid)
