@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 const MESSAGES: usize = 16;
 /// A message is waited for so long.
 const HEARD: Duration = Duration::from_secs(1);
+/// The stack of a thread that does little and may log a line.
+pub(super) const LOGS: usize = 256 << 10;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,26 +54,35 @@ static TALKS: LazyLock<Option<SyncSender<Message>>> = LazyLock::new(|| {
     let (tell, told) = sync_channel::<Message>(MESSAGES);
     let talk = move || {
         for (state, heard) in told {
-            if let Err(e) = systemd::daemon::notify(state.iter()) {
-                tracing::debug!("the service manager cannot be told: {e}");
-            }
+            send(&state);
             // Nobody may wait for it any more.
             let _ = heard.send(());
         }
     };
-    let talks = std::thread::Builder::new().name("manager".to_owned()).stack_size(256 << 10).spawn(talk);
+    let talks = std::thread::Builder::new().name("manager".to_owned()).stack_size(LOGS).spawn(talk);
     talks.map(|_| tell).inspect_err(|e| tracing::warn!("no thread to tell the service manager: {e}")).ok()
 });
+
+fn send(state: &[(&'static str, String)]) {
+    if let Err(e) = systemd::daemon::notify(state.iter()) {
+        tracing::debug!("the service manager cannot be told: {e}");
+    }
+}
 
 /// Has the manager told, in its turn. What is given back ends when it has been, or cannot be.
 fn tell(state: &[(&'static str, &str)]) -> Receiver<()> {
     let (heard, hears) = channel();
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return hears;
+    }
     let owned = state.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-    if std::env::var_os("NOTIFY_SOCKET").is_some()
-        && let Some(talks) = &*TALKS
-        && talks.try_send((owned, heard)).is_err()
-    {
-        tracing::debug!("the service manager does not read what it is told");
+    match &*TALKS {
+        Some(talks) => {
+            if talks.try_send((owned, heard)).is_err() {
+                tracing::warn!("the service manager does not take what it is told: {state:?} is left out");
+            }
+        }
+        None => send(&owned),
     }
     hears
 }

@@ -274,7 +274,7 @@ impl Running {
 
 /// A call that hangs must not hold the stop up: what it was part of goes on after the next start.
 fn give_up_after(longest: Duration) {
-    let waiting = std::thread::Builder::new().name("stop".to_owned()).stack_size(64 << 10).spawn(move || {
+    let waiting = std::thread::Builder::new().name("stop".to_owned()).stack_size(manager::LOGS).spawn(move || {
         std::thread::sleep(longest);
         tracing::warn!("something hangs; bmid ends without it");
         std::process::exit(0);
