@@ -133,13 +133,7 @@ async fn a_journal_write_that_fails_ends_the_store_and_what_was_open_goes_on_wit
         // What was applied and not durable may be there or not: both are an engine that goes on.
         std::fs::remove_file(dir.join("world/faults")).unwrap();
         let rig = Rig::at(&dir).await;
-        for _ in 0..500 {
-            if rig.run("op ls").await.items.is_empty() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(rig.run("op ls").await.items.is_empty(), "{point}");
+        rig.settle().await.unwrap_or_else(|open| panic!("{point}: {open}"));
         if rig.run("node ls").await.items.is_empty() {
             assert_ne!(rig.world(), whole, "{point}");
             rig.run(WEB1).await;

@@ -239,18 +239,17 @@ impl Rig {
         self.ask(Rig::root(), envelope, line).await.unwrap_or_else(|f| panic!("{line} --check: {f}"))
     }
 
-    /// A reconcile would find nothing to do. What did not answer in time is looked at again.
-    pub async fn nothing_to_repair(&self) {
-        let mut found = Vec::new();
-        for _ in 0..20 {
-            found = self.check("reconcile").await.items;
-            let unseen = |r: &Value| r["difference"] == "it could not be looked at" || r["outcome"] == "waiting";
-            if found.is_empty() || !found.iter().all(unseen) {
-                break;
+    /// What a reconcile would do, and how often something did not answer in time and was looked at again: bmid does so once a second.
+    pub async fn to_be_repaired(&self) -> (Vec<Value>, usize) {
+        let unseen = |r: &Value| r["difference"] == "it could not be looked at" || r["outcome"] == "waiting";
+        for blind in 0..5 {
+            let found = self.check("reconcile").await.items;
+            if !found.iter().any(unseen) {
+                return (found, blind);
             }
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        assert!(found.is_empty(), "{found:#?}");
+        (self.check("reconcile").await.items, 5)
     }
 
     /// Asks as root; it must fail.
@@ -275,17 +274,17 @@ impl Rig {
         panic!("{line} never answered as wanted: {:?}", self.try_run(line).await);
     }
 
-    /// Waits until no operation is open.
-    pub async fn none_open(&self) {
+    /// Waits until no operation is open: those that were answered as parked or late go on by themselves.
+    pub async fn settle(&self) -> Result<(), String> {
         let mut open = Vec::new();
-        for _ in 0..1_500 {
+        for _ in 0..6_000 {
             open = self.run("op ls").await.items;
             if open.is_empty() {
-                return;
+                return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("operations are still open: {open:#?}");
+        Err(format!("operations are still open: {open:#?}"))
     }
 
     /// A raw disk file of the test's own.

@@ -5,9 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bmi::protocol::Envelope;
 use bmid::store::Store;
-use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::child::{self, Job, Said};
@@ -206,14 +204,14 @@ async fn judge(
 
 impl Judged<'_> {
     async fn all(&self, case: &Case) -> Result<(), String> {
-        child::settle(&self.rig).await?;
+        self.rig.settle().await?;
         if let Some(came) = self.interrupted {
             self.interrupted(came).await?;
         }
         if self.template.scenario.special == Special::FirstStart {
             self.rig.until("datastore show default", |a| a["state"] == "active").await;
             // Its row stands a moment before it has ended for those who wait.
-            child::settle(&self.rig).await?;
+            self.rig.settle().await?;
         }
         // What no record wants stays until somebody asks for a reconcile.
         let repairs = self.template.scenario.special == Special::Repairs;
@@ -281,18 +279,8 @@ impl Judged<'_> {
     async fn sound(&self, when: &str) -> Result<(), String> {
         let open = self.rig.run("op ls").await.items;
         let broken = self.rig.run("state check").await.items;
-        let mut proposed = Vec::new();
-        // A Ceph that all cases share may be slow for a while, as may a host; what never answers is told.
-        for _ in 0..5 {
-            let check = Envelope { check: true, ..Envelope::default() };
-            let asked = self.rig.ask(Rig::root(), check, "reconcile").await;
-            proposed = asked.map_err(|f| format!("{when}: {f}"))?.items;
-            let unseen = |p: &Value| p["difference"] == "it could not be looked at" || p["outcome"] == "waiting";
-            if !proposed.iter().any(unseen) {
-                break;
-            }
-            BLIND.fetch_add(1, Ordering::Relaxed);
-        }
+        let (proposed, blind) = self.rig.to_be_repaired().await;
+        BLIND.fetch_add(blind, Ordering::Relaxed);
         match (open.as_slice(), broken.as_slice(), proposed.as_slice()) {
             ([], [], []) => Ok(()),
             _ => Err(format!("{when}: open {open:#?}\nbroken {broken:#?}\nto be repaired {proposed:#?}")),

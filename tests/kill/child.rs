@@ -72,7 +72,7 @@ async fn work(job: Job) {
         while job.default.is_some() && !first_start_is_over(&rig).await {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        return settle(&rig).await.expect("it recovers");
+        return rig.settle().await.expect("it recovers");
     }
     for (number, line) in job.lines.iter().enumerate() {
         let said = ask(&rig, op_id(number), line).await;
@@ -98,19 +98,6 @@ async fn first_start_is_over(rig: &Rig) -> bool {
         rig.try_run("datastore show default").await.is_ok_and(|a| a.items.iter().any(|d| d["state"] == "active"));
     let failed = |e: &Value| e["method"] == "datastore.create" && e["outcome"] == "failed";
     there || rig.run("event ls").await.items.iter().any(failed)
-}
-
-/// Waits until no operation is open.
-pub async fn settle(rig: &Rig) -> Result<(), String> {
-    let mut open = Vec::new();
-    for _ in 0..6_000 {
-        open = rig.run("op ls").await.items;
-        if open.is_empty() {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    Err(format!("operations are still open: {open:#?}"))
 }
 
 /// What a child did before it died.

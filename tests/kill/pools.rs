@@ -141,6 +141,6 @@ fn killed_at_every_kind_of_step_on_disks_in_a_pool_nothing_is_lost_or_left() {
     say("looked at when the background was done", cases + wanted.cases.len(), since);
     let (locked, blind) = (locked.into_inner(), blind());
     let _ = writeln!(std::io::stderr(), "kill: {locked} disks were left locked by the dead, and opened");
-    let _ = writeln!(std::io::stderr(), "kill: {blind} times a Ceph too slow to be looked at was asked again");
+    let _ = writeln!(std::io::stderr(), "kill: {blind} times what was too slow to be looked at was asked again");
     none(&failed);
 }

@@ -5,7 +5,7 @@ trap 'echo "FAILED: $0 line $LINENO: $BASH_COMMAND" >&2' ERR
 set -E
 export NO_COLOR=1
 
-# Waits until a command succeeds, at most 20 s: what another process does takes as long as it takes.
+# Waits until a command succeeds, at most a minute: what another process does takes as long as it takes.
 eventually() {
     local n
     for n in $(seq 600); do if "$@" >/dev/null 2>&1; then return 0; fi; sleep 0.1; done
