@@ -33,15 +33,21 @@ impl Manager {
     }
 }
 
+/// bmid under that manager, whose watchdog waits so many microseconds.
+fn managed(house: &House, watchdog: u32) -> Command {
+    let file = house.path("bmid.toml");
+    fs::write(&file, "log = \"info\"\n").expect("written");
+    let mut bmid = house.bmid();
+    bmid.arg("--config").arg(&file).env("NOTIFY_SOCKET", house.path("notify"));
+    bmid.env("WATCHDOG_USEC", watchdog.to_string());
+    bmid
+}
+
 #[test]
 fn the_manager_is_told_of_readiness_reloads_life_and_the_end() {
     let mut house = House::new();
     let manager = Manager::new(&house);
-    let file = house.path("bmid.toml");
-    fs::write(&file, "log = \"info\"\n").expect("written");
-    let mut bmid = house.bmid();
-    bmid.arg("--config").arg(&file).env("NOTIFY_SOCKET", house.path("notify")).env("WATCHDOG_USEC", "900000");
-    house.start(&mut bmid);
+    house.start(&mut managed(&house, 900_000));
     assert!(manager.told("READY=1").contains("STATUS=listening on"));
     manager.told("WATCHDOG=1");
     house.signal(Signal::SIGHUP);
@@ -67,12 +73,8 @@ fn fill(house: &House) {
 fn a_manager_that_does_not_read_holds_up_nothing_and_is_told_all_when_it_does() {
     let mut house = House::new();
     let manager = Manager::new(&house);
-    let file = house.path("bmid.toml");
-    fs::write(&file, "log = \"info\"\n").expect("written");
-    let mut bmid = house.bmid();
-    bmid.arg("--config").arg(&file).env("NOTIFY_SOCKET", house.path("notify")).env("WATCHDOG_USEC", "30000");
     fill(&house);
-    house.start(&mut bmid);
+    house.start(&mut managed(&house, 30_000));
     assert_eq!(house.call("status").len(), 1);
     house.signal(Signal::SIGHUP);
     house.says("configuration read again");

@@ -25,7 +25,7 @@ fn of(rig: &Rig, kind: &str, network: &Value) -> Vec<String> {
 
 /// Reconcile finds nothing to do.
 async fn whole(rig: &Rig) {
-    assert_eq!(rig.to_be_repaired().await.0, Vec::<Value>::new());
+    assert_eq!(rig.to_be_repaired().await.unwrap().0, Vec::<Value>::new());
     assert_eq!(rig.run("state check").await.items, Vec::<Value>::new());
 }
 

@@ -240,16 +240,18 @@ impl Rig {
     }
 
     /// What a reconcile would do, and how often something did not answer in time and was looked at again: bmid does so once a second.
-    pub async fn to_be_repaired(&self) -> (Vec<Value>, usize) {
+    pub async fn to_be_repaired(&self) -> Result<(Vec<Value>, usize), Fault> {
         let unseen = |r: &Value| r["difference"] == "it could not be looked at" || r["outcome"] == "waiting";
-        for blind in 0..5 {
-            let found = self.check("reconcile").await.items;
-            if !found.iter().any(unseen) {
-                return (found, blind);
+        let mut blind = 0;
+        loop {
+            let check = Envelope { check: true, ..Envelope::default() };
+            let found = self.ask(Rig::root(), check, "reconcile").await?.items;
+            if blind == 5 || !found.iter().any(unseen) {
+                return Ok((found, blind));
             }
+            blind += 1;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        (self.check("reconcile").await.items, 5)
     }
 
     /// Asks as root; it must fail.

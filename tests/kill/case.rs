@@ -264,10 +264,9 @@ impl Judged<'_> {
 
     async fn by_itself(&self) -> Result<(), String> {
         // A minute: beside other work everything may take long, and what never comes back is told all the same.
-        let mut tries = 1_200;
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while let Err(why) = self.sound("left alone").await {
-            tries -= 1;
-            if tries == 0 {
+            if std::time::Instant::now() > end {
                 return Err(why);
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -279,7 +278,7 @@ impl Judged<'_> {
     async fn sound(&self, when: &str) -> Result<(), String> {
         let open = self.rig.run("op ls").await.items;
         let broken = self.rig.run("state check").await.items;
-        let (proposed, blind) = self.rig.to_be_repaired().await;
+        let (proposed, blind) = self.rig.to_be_repaired().await.map_err(|f| format!("{when}: {f}"))?;
         BLIND.fetch_add(blind, Ordering::Relaxed);
         match (open.as_slice(), broken.as_slice(), proposed.as_slice()) {
             ([], [], []) => Ok(()),

@@ -53,7 +53,7 @@ async fn judged(rig: &Rig, cluster: &Ceph, ready: &[serde_json::Value], what: &s
         assert_eq!(node["state"], "ready", "{what}: {node}");
         assert_eq!(reads(node).unwrap().len(), 8 * BLOCK, "{what}: {node}");
     }
-    rig.settle().await.unwrap();
+    rig.settle().await.unwrap_or_else(|open| panic!("{what}: {open}"));
     assert_eq!(rig.run("node ls").await.items.len(), ready.len(), "{what}: a node is there or is not");
     let of = |inside: &Inside, letter: &str| {
         inside.images.iter().filter(|(n, _)| n.contains(letter)).map(|(_, i)| i.clone()).collect::<Vec<_>>()

@@ -96,7 +96,7 @@ async fn round(rig: &Arc<Rig>, what: &str, stop: impl Fn(), go_on: impl Fn()) ->
 /// What answers said is so, in rows, world and pool; and nothing more is left when all is taken away.
 async fn judged(rig: &Rig, cluster: &Ceph, what: &str) {
     rig.until("status", |s| s["healthy"] == true).await;
-    rig.settle().await.unwrap();
+    rig.settle().await.unwrap_or_else(|open| panic!("{what}: {open}"));
     assert!(rig.run("reconcile").await.items.is_empty(), "{what}: nothing differs");
     assert!(rig.run("state check").await.items.is_empty(), "{what}");
     let (nodes, tags) = (rig.run("node ls").await.items, rig.run("tag ls").await.items);

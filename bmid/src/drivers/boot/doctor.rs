@@ -147,11 +147,11 @@ pub(super) fn ask(interface: &str) -> io::Result<BTreeSet<Ipv4Addr>> {
         if due.next_if(|at| *at <= began.elapsed()).is_some() {
             socket.send_to(&question, (Ipv4Addr::BROADCAST, 67))?;
         }
-        let until = due.peek().copied().unwrap_or(PATIENCE);
-        let left = until.saturating_sub(began.elapsed());
-        if left.is_zero() && until == PATIENCE {
+        if began.elapsed() >= PATIENCE {
             return Ok(found);
         }
+        let left = due.peek().unwrap_or(&PATIENCE).saturating_sub(began.elapsed());
+        // No time at all would be no limit.
         socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let Ok(n) = socket.recv(&mut buffer) else { continue };
         if let Some(answer) = packet::answer(&buffer[..n])
